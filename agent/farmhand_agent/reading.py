@@ -1,0 +1,390 @@
+"""The contract of readings: what may be measured, in which unit, and how it is written down.
+
+One table, `FIELDS`, names every measurement and field. Validation, window aggregation, the
+store's columns, the documentation page and the wire format are all derived from it. Numbers are
+floats always; a value that a card did not give is left out, never written as zero.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from functools import lru_cache
+from types import MappingProxyType
+from typing import NamedTuple
+
+SCHEMA = 1
+"""Version of the contract; readers accept the one before and the one after their own."""
+
+MAX_LINE_BYTES = 8192
+MAX_TAG_VALUE_CHARACTERS = 256
+
+Value = float | str
+
+
+class Kind(StrEnum):
+    """How a field's samples combine over a window."""
+
+    GAUGE = "gauge"
+    """Mean, weighted by length."""
+    PEAK = "peak"
+    """Largest value."""
+    COUNTER = "counter"
+    """Last value; differences over time count, resets allowed."""
+    FLAG = "flag"
+    """1 if it was ever 1."""
+    TEXT = "text"
+    """Last value."""
+
+
+class Field(NamedTuple):
+    """One row of the contract."""
+
+    measurement: str
+    name: str
+    kind: Kind
+    unit: str
+    meaning: str
+
+
+class Reading(NamedTuple):
+    """One point: what was measured, where, which values, and when (wall clock, nanoseconds)."""
+
+    measurement: str
+    tags: Mapping[str, str]
+    fields: Mapping[str, Value]
+    time_ns: int
+
+
+class LineError(ValueError):
+    """A line is not a valid reading; the message says where and why in one line."""
+
+
+CARD_TAGS = ("site", "rack", "host", "slot", "card", "vendor", "model")
+HOST_TAGS = ("site", "rack", "host")
+
+TAGS: Mapping[str, tuple[str, ...]] = {
+    "card": CARD_TAGS,
+    "work": (*CARD_TAGS, "lane"),
+    "card_info": CARD_TAGS,
+    "card_event": CARD_TAGS,
+    "probe": CARD_TAGS,
+    "host": HOST_TAGS,
+    "agent": HOST_TAGS,
+    "collector": ("site",),
+}
+"""The tags that make a series, by measurement; an empty tag is left out on the wire."""
+
+
+def _rows(measurement: str, kind: Kind, *rows: tuple[str, str, str]) -> list[Field]:
+    return [Field(measurement, name, kind, unit, meaning) for name, unit, meaning in rows]
+
+
+FIELDS: tuple[Field, ...] = (
+    *_rows(
+        "card",
+        Kind.TEXT,
+        ("state", "", "`ok`, `unreadable` (present, but does not answer) or `lost` (gone)"),
+    ),
+    *_rows(
+        "card",
+        Kind.GAUGE,
+        ("window_seconds", "s", "length of the window that the values cover"),
+        ("samples", "", "samples in the window"),
+        ("read_seconds", "s", "slowest read of this card in the window"),
+        ("utilization_ratio", "0..1", "share of time in which a kernel ran"),
+        ("memory_utilization_ratio", "0..1", "share of time in which memory was accessed"),
+        ("memory_used_bytes", "B", "device memory in use, reserved memory included"),
+        ("memory_total_bytes", "B", "device memory that the card reports"),
+        ("core_clock_mhz", "MHz", "clock of the compute units"),
+        ("memory_clock_mhz", "MHz", "memory clock as the driver names it"),
+        ("power_watts", "W", "board power"),
+        ("module_power_watts", "W", "power of a module whose dies share one sensor"),
+        ("power_limit_watts", "W", "power limit in force"),
+        ("core_temperature_celsius", "°C", "temperature of the die"),
+        ("hotspot_temperature_celsius", "°C", "hottest part of the die, where the driver tells"),
+        ("memory_temperature_celsius", "°C", "temperature of the memory, where a sensor exists"),
+        ("fan_ratio", "0..1", "intended fan speed; a stalled fan still shows its intention"),
+        ("pcie_generation", "", "generation of the link now; falls at idle to save power"),
+        ("pcie_width", "lanes", "width of the link now"),
+        ("pcie_rx_bytes_per_second", "B/s", "traffic from the host to the card"),
+        ("pcie_tx_bytes_per_second", "B/s", "traffic from the card to the host"),
+        (
+            "memory_bandwidth_bytes_per_second",
+            "B/s",
+            "measured memory traffic; never derived from utilisation",
+        ),
+        ("throttle_power_ratio", "0..1", "share of time held back by the power limit"),
+        ("throttle_thermal_ratio", "0..1", "share of time held back by temperature"),
+        ("throttle_hardware_ratio", "0..1", "share of time in a hardware slowdown"),
+        ("throttle_brake_ratio", "0..1", "share of time under the external power brake"),
+    ),
+    *_rows(
+        "card",
+        Kind.PEAK,
+        ("core_temperature_max_celsius", "°C", "highest die temperature in the window"),
+        ("hotspot_temperature_max_celsius", "°C", "highest hotspot temperature in the window"),
+        ("memory_temperature_max_celsius", "°C", "highest memory temperature in the window"),
+        ("power_max_watts", "W", "highest board power in the window"),
+    ),
+    *_rows(
+        "card",
+        Kind.COUNTER,
+        ("energy_joules", "J", "energy since the driver was loaded"),
+        ("pcie_replay_total", "", "packets sent again over PCIe"),
+        ("ecc_corrected_total", "", "memory errors that were corrected"),
+        ("ecc_uncorrected_total", "", "memory errors that could not be corrected"),
+        ("remapped_rows_total", "", "memory rows replaced by spare rows"),
+        ("retired_pages_total", "", "memory pages taken out of use"),
+    ),
+    *_rows(
+        "card",
+        Kind.FLAG,
+        ("remap_pending", "0/1", "a row waits for a reset to be replaced"),
+        ("remap_failed", "0/1", "a row could not be replaced: no spare is left"),
+    ),
+    *_rows("work", Kind.GAUGE, ("rate", "", "useful work per second, in `unit`")),
+    *_rows(
+        "work",
+        Kind.TEXT,
+        ("unit", "", "what `rate` counts"),
+        ("job", "", "kind of work; cards of the same job are compared"),
+        ("gang", "", "group of cards that go in lock step"),
+    ),
+    *_rows(
+        "card_info",
+        Kind.TEXT,
+        ("name", "", "the name that the driver gives"),
+        ("serial", "", "serial number of the board, where one is stored"),
+        ("vbios", "", "version of the video BIOS"),
+        ("device_id", "", "PCI vendor and device, as `10de:2204`"),
+        ("subsystem_id", "", "PCI subsystem vendor and device: the maker of the board"),
+        ("module", "", "module that carries this die, where several share one"),
+        ("pci_address", "", "PCI address at the moment; it may change when neighbours vanish"),
+        ("driver", "", "version of the driver"),
+    ),
+    *_rows(
+        "card_info",
+        Kind.GAUGE,
+        ("memory_total_bytes", "B", "device memory that the card reports"),
+        ("memory_bus_bits", "bit", "width of the memory bus"),
+        ("bar1_bytes", "B", "size of the BAR1 aperture"),
+        ("core_count", "", "CUDA cores or AI cores"),
+        ("pcie_generation_max", "", "highest generation that card and slot can do"),
+        ("pcie_width_max", "lanes", "widest link that card and slot can do"),
+        ("power_limit_default_watts", "W", "power limit as the board was made"),
+        ("core_clock_max_mhz", "MHz", "highest core clock the driver would set"),
+        ("memory_clock_max_mhz", "MHz", "highest memory clock the driver would set"),
+        ("mig_instances", "", "MIG instances; 0 where MIG is off or unknown to the card"),
+    ),
+    *_rows(
+        "card_event",
+        Kind.TEXT,
+        ("kind", "", "`xid`, `npu_fault`, `lost`, `returned` or `identity`"),
+        ("code", "", "number of the event in its vendor's list"),
+        ("text", "", "what the driver or the agent said"),
+    ),
+    *_rows("card_event", Kind.GAUGE, ("count", "", "how many times, when several are told as one")),
+    *_rows(
+        "probe",
+        Kind.GAUGE,
+        ("memory_bandwidth_bytes_per_second", "B/s", "measured by a copy kernel"),
+        ("fp16_flops", "1/s", "measured by a matrix product"),
+        ("fp32_flops", "1/s", "measured by a matrix product"),
+        ("host_to_device_bytes_per_second", "B/s", "measured by a pinned copy"),
+        ("device_to_host_bytes_per_second", "B/s", "measured by a pinned copy"),
+        ("memory_errors", "", "wrong words found"),
+        ("duration_seconds", "s", "how long the probe ran"),
+    ),
+    *_rows(
+        "host",
+        Kind.GAUGE,
+        ("cpu_ratio", "0..1", "share of processor time in use"),
+        ("load1", "", "load average over a minute"),
+        ("memory_used_bytes", "B", "main memory in use"),
+        ("memory_total_bytes", "B", "main memory"),
+        ("inlet_temperature_celsius", "°C", "air at the inlet, where a sensor exists"),
+        ("disk_free_bytes", "B", "free space where the agent keeps its state"),
+    ),
+    *_rows("agent", Kind.TEXT, ("version", "", "version of farmhand on the node")),
+    *_rows(
+        "agent",
+        Kind.GAUGE,
+        ("schema", "", "version of this contract that the agent writes"),
+        ("rss_bytes", "B", "memory of the agent and its readers"),
+        ("spool_points", "", "readings not yet accepted by the store"),
+        ("spool_bytes", "B", "their size"),
+        ("clock_offset_seconds", "s", "server's clock minus the node's"),
+    ),
+    *_rows(
+        "agent",
+        Kind.COUNTER,
+        ("cpu_seconds_total", "s", "processor time of the agent and its readers"),
+        ("dropped_points_total", "", "readings dropped because the spool was full or they were refused"),
+    ),
+    *_rows(
+        "collector", Kind.COUNTER, ("ticks_total", "", "the collector's pulse: it closes windows")
+    ),
+)
+
+UNIDENTIFIED = "unidentified"
+"""The `card` tag of a slot whose card shows no identity."""
+
+
+def fields_of(measurement: str) -> Mapping[str, Field]:
+    """Fields of one measurement by name, in the table's order; empty when it is unknown."""
+    return _BY_MEASUREMENT.get(measurement, {})
+
+
+_BY_MEASUREMENT: dict[str, dict[str, Field]] = {name: {} for name in TAGS}
+for _field in FIELDS:
+    _BY_MEASUREMENT[_field.measurement][_field.name] = _field
+
+
+# --- line protocol -----------------------------------------------------------------------------
+
+_TAG_ESCAPES = str.maketrans({",": r"\,", "=": r"\=", " ": r"\ "})
+_TEXT_ESCAPES = str.maketrans({'"': r"\"", "\\": "\\\\"})
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def clean(text: str) -> str:
+    """Text without control characters and of bounded length, fit for a tag or a text field.
+
+    A trailing backslash would escape the separator that follows it, so it goes too.
+    """
+    return _CONTROL.sub(" ", text)[:MAX_TAG_VALUE_CHARACTERS].strip().rstrip("\\")
+
+
+def tag_prefix(measurement: str, tags: Mapping[str, str]) -> str:
+    """Measurement and tags as line protocol, tags sorted by key, empty ones left out."""
+    parts = [measurement]
+    for key in sorted(tags):
+        value = clean(tags[key])
+        if value:
+            parts.append(f"{key}={value.translate(_TAG_ESCAPES)}")
+    return ",".join(parts)
+
+
+def _field_text(value: Value) -> str:
+    if isinstance(value, str):
+        return f'"{clean(value).translate(_TEXT_ESCAPES)}"'
+    return repr(float(value))
+
+
+def to_line(reading: Reading) -> str:
+    """One line of line protocol, without the newline.
+
+    Raises:
+        LineError: no field is left, or a number is not finite.
+    """
+    parts = []
+    for name, value in reading.fields.items():
+        if not isinstance(value, str) and not math.isfinite(value):
+            raise LineError(f"{reading.measurement}.{name} is {value}, expected a finite number")
+        parts.append(f"{name}={_field_text(value)}")
+    if not parts:
+        raise LineError(f"{reading.measurement} has no fields, expected at least one")
+    prefix = tag_prefix(reading.measurement, reading.tags)
+    return f"{prefix} {','.join(parts)} {reading.time_ns}"
+
+
+def parse_lines(text: str) -> Iterator[Reading]:
+    """Readings of a text in line protocol; blank lines and comments are passed over.
+
+    Raises:
+        LineError: naming the first bad line by its number.
+    """
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line and not line.isspace() and not line.startswith("#"):
+            try:
+                yield parse_line(line.rstrip("\r"))
+            except LineError as error:
+                raise LineError(f"line {number}: {error}") from None
+
+
+def parse_line(line: str) -> Reading:
+    """One reading from one line of line protocol.
+
+    Unknown measurements, tags and fields are kept: readers ignore what they do not know.
+
+    Raises:
+        LineError: the line is too long, malformed, carries control characters or a number that
+            is not finite.
+    """
+    if len(line) > MAX_LINE_BYTES:
+        raise LineError(f"{len(line)} characters, expected at most {MAX_LINE_BYTES}")
+    if _CONTROL.search(line):
+        raise LineError("control character, expected printable text")
+    parts = _LINE.fullmatch(line)
+    if parts is None:
+        raise LineError("expected `measurement,tags fields time` with the time in nanoseconds")
+    head, body, time_text = parts.groups()
+    measurement, tags = _parse_head(head)
+    fields = {}
+    for part in _split_body(body):
+        name, text = _pair(part)
+        fields[name] = _field_value(name, text)
+    return Reading(measurement, tags, fields, int(time_text))
+
+
+# Possessive quantifiers: a hostile line must not make the match walk back.
+_LINE = re.compile(r'((?:[^\\ ]++|\\.)++) ((?:[^"\\ ]++|\\.|"(?:[^"\\]++|\\.)*+")++) (-?[0-9]{1,19})')
+_HEAD_PART = re.compile(r"(?:[^\\,]++|\\.)++")
+_BODY_PART = re.compile(r'(?:[^"\\,]++|\\.|"(?:[^"\\]++|\\.)*+")++')
+_ESCAPED = re.compile(r"\\([,= ])")
+_ESCAPED_TEXT = re.compile(r'\\(["\\])')
+
+
+@lru_cache(maxsize=65536)
+def _parse_head(head: str) -> tuple[str, Mapping[str, str]]:
+    measurement, *parts = _HEAD_PART.findall(head) if "\\" in head else head.split(",")
+    if not measurement:
+        raise LineError("no measurement")
+    tags = {}
+    for part in parts:
+        key, value = _pair(part)
+        tags[_ESCAPED.sub(r"\1", key)] = _ESCAPED.sub(r"\1", value)
+    return _ESCAPED.sub(r"\1", measurement), MappingProxyType(tags)
+
+
+def _split_body(body: str) -> list[str]:
+    """Fields of a body; commas inside quoted text do not separate."""
+    plain = body.split(",")
+    if '"' not in body or ("\\" not in body and all(part.count('"') in (0, 2) for part in plain)):
+        return plain
+    return _BODY_PART.findall(body)
+
+
+def _pair(part: str) -> tuple[str, str]:
+    key, equals, value = part.partition("=")
+    if not (key and equals and value):
+        raise LineError(f"{part!r}, expected key=value")
+    return key, value
+
+
+def _field_value(name: str, text: str) -> Value:
+    try:
+        value = float(text)
+    except ValueError:
+        return _other_value(name, text)
+    if not math.isfinite(value):
+        raise LineError(f"field {name} is {text!r}, expected a finite number or quoted text")
+    return value
+
+
+def _other_value(name: str, text: str) -> Value:
+    """Quoted text, a boolean, or an integer as other writers of line protocol mark it."""
+    if len(text) >= 2 and text[0] == text[-1] == '"':
+        return _ESCAPED_TEXT.sub(r"\1", text[1:-1])
+    if text in _BOOLEANS:
+        return _BOOLEANS[text]
+    if _INTEGER.fullmatch(text):
+        return float(text[:-1])
+    raise LineError(f"field {name} is {text!r}, expected a finite number or quoted text")
+
+
+_INTEGER = re.compile(r"-?[0-9]{1,20}[iu]")
+_BOOLEANS = dict.fromkeys(("t", "T", "true", "True", "TRUE"), 1.0) | dict.fromkeys(
+    ("f", "F", "false", "False", "FALSE"), 0.0
+)

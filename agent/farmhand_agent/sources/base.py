@@ -1,0 +1,82 @@
+"""What a source of card readings is: one file per vendor library, run inside a reader child."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from farmhand_agent.reading import Value
+
+Fields = Mapping[str, Value]
+
+OnCall = Callable[[str, str], None]
+"""Told `(slot, call)` before each call into the vendor library; the watch judges a hang by it."""
+
+
+class NothingHere(Exception):
+    """This machine has no library, driver or card of this vendor: a fact, not a failure."""
+
+
+class CardLost(Exception):
+    """The card was there and is gone; asking this handle again is useless."""
+
+
+class CardUnreadable(Exception):
+    """The card is there but does not answer."""
+
+
+class SourceStale(Exception):
+    """The driver was replaced or reset under us: close, open and enumerate again."""
+
+
+class Card(NamedTuple):
+    """One card as enumerated: its physical place, its tags and the library's handle."""
+
+    slot: str
+    card: str
+    vendor: str
+    model: str
+    handle: Any
+
+
+class CardSource(Protocol):
+    """Reads all cards of one vendor.
+
+    Every method may hang or crash with its library; none may be called outside a reader child.
+    A value that the card does not give is left out. Values out of a plausible range never leave
+    the source.
+    """
+
+    vendor: str
+
+    def open(self) -> None:
+        """Load the library and connect to the driver.
+
+        Raises:
+            NothingHere: there is none.
+        """
+
+    def cards(self) -> list[Card]:
+        """Cards that the driver enumerates now, in its order.
+
+        Raises:
+            SourceStale: see there.
+        """
+
+    def info(self, card: Card) -> Fields:
+        """Fields of `card_info`: identity and limits, asked for at start and hourly."""
+
+    def sample(self, card: Card) -> Fields:
+        """Fast fields of `card`, asked for each second.
+
+        Raises:
+            CardLost, CardUnreadable, SourceStale: see there.
+        """
+
+    def slow(self, card: Card) -> Fields:
+        """Fields of `card` that are dear or rarely change, asked for once a window.
+
+        Raises:
+            CardLost, CardUnreadable, SourceStale: see there.
+        """
+
+    def close(self) -> None:
+        """Let go of the library."""

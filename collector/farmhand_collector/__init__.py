@@ -1,0 +1,1 @@
+"""The farmhand collector: keeps readings, judges cards, answers the terminal."""

@@ -1,0 +1,214 @@
+"""What the collector's HTTP API says, as types; shared by the collector and the terminal.
+
+Nothing here imports numpy or a database. Numbers that are not known are `None`, never zero.
+
+=================================================  =============================================
+`GET /v1/status`                                   `FarmState`
+`GET /v1/snapshot?columns=a,b`                     `Snapshot`
+`GET /v1/changes?cursor=E:S&columns=a,b&wait=25`   `Changes`; 410 where the cursor is stale
+`GET /v1/cards/KEY`                                `CardDetail`; 404 where no such card is known
+`GET /v1/cards/KEY/series?fields=a,b&since=T&until=T&points=N`  `Series`
+`GET /v1/findings`                                 list of `Finding`
+=================================================  =============================================
+
+Times are seconds since 1970, UTC. An error answers `{"error": "one line"}`.
+"""
+
+from typing import Any
+
+import msgspec
+
+SCHEMA = 1
+
+STATES = ("ok", "watch", "degraded", "failing", "lost", "unknown")
+"""States of a card or a finding; the first five go from best to worst."""
+
+TEXT_COLUMNS = (
+    "key",
+    "card",
+    "board",
+    "site",
+    "rack",
+    "host",
+    "slot",
+    "vendor",
+    "model",
+    "state",
+    "cause",
+    "component",
+    "action",
+    "finding",
+    "reason",
+)
+"""Columns of a snapshot that hold text: who and where, then the verdict.
+
+`key` names the card in the API. `reason` is one plain sentence, empty where there is none.
+"""
+
+NUMBER_COLUMNS = (
+    "delivered",
+    "confidence",
+    "since",
+    "seen",
+    "utilization_ratio",
+    "memory_utilization_ratio",
+    "memory_used_bytes",
+    "memory_total_bytes",
+    "core_clock_mhz",
+    "memory_clock_mhz",
+    "power_watts",
+    "power_limit_watts",
+    "core_temperature_celsius",
+    "memory_temperature_celsius",
+    "fan_ratio",
+    "pcie_generation",
+    "pcie_width",
+    "throttle_thermal_ratio",
+    "throttle_hardware_ratio",
+)
+"""Columns of a snapshot that hold numbers; None where the card does not give them.
+
+`delivered` is the worst component's share of what is expected, 0..1. `since` is when the state
+began and `seen` when the card was last heard of. The rest are readings of the last window.
+"""
+
+
+class Planted(msgspec.Struct, frozen=True):
+    """One fault that the simulator planted."""
+
+    card: str
+    host: str
+    slot: str
+    fault: str
+    since: float
+
+
+class Simulated(msgspec.Struct, frozen=True):
+    """Said wherever the farm is not real."""
+
+    seed: int
+    planted: list[Planted]
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """Why: a finding of the catalogue, the values behind it, and both as one sentence."""
+
+    finding: str
+    values: dict[str, Any]
+    text: str
+
+
+class CardVerdict(msgspec.Struct, frozen=True):
+    """What is to be said of one card."""
+
+    card: str
+    board: str
+    site: str
+    rack: str
+    host: str
+    slot: str
+    model: str
+    state: str
+    cause: str | None
+    component: str | None
+    delivered: dict[str, float]
+    action: str | None
+    since: float | None
+    confidence: float | None
+    evidence: list[Evidence]
+
+
+class ScopeFinding(msgspec.Struct, frozen=True):
+    """What is to be said of a node, rack, batch or job; `cards` are the keys it explains."""
+
+    scope: str
+    name: str
+    state: str
+    cause: str
+    delivered: dict[str, float]
+    action: str | None
+    since: float
+    confidence: float
+    evidence: list[Evidence]
+    cards: list[str]
+
+
+class FarmState(msgspec.Struct, frozen=True):
+    """The whole farm: the object that `status --json` and `judge --json` print."""
+
+    schema: int
+    simulated: Simulated | None
+    time: float | None
+    cards: list[CardVerdict]
+    findings: list[ScopeFinding]
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """The farm as columns of equal length, one entry a card, ordered by site, rack, host, slot."""
+
+    schema: int
+    cursor: str
+    time: float | None
+    simulated: Simulated | None
+    columns: dict[str, list[Any]]
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """Rows that changed since a cursor, as columns; `key` is always among them.
+
+    A key that the snapshot did not hold is a new card; `removed` lists keys that went.
+    """
+
+    cursor: str
+    time: float | None
+    columns: dict[str, list[Any]]
+    removed: list[str]
+
+
+class Series(msgspec.Struct, frozen=True):
+    """Readings of one card over time, thinned to at most the points that were asked for."""
+
+    key: str
+    times: list[float]
+    fields: dict[str, list[float | None]]
+
+
+class Event(msgspec.Struct, frozen=True):
+    """A `card_event`, or a change of verdict."""
+
+    time: float
+    kind: str
+    code: str
+    text: str
+
+
+class CardDetail(msgspec.Struct, frozen=True):
+    """Everything that is known of one card now."""
+
+    key: str
+    verdict: CardVerdict
+    info: dict[str, Any]
+    events: list[Event]
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One entry of the findings list, a card's or a wider one's, worst and newest first.
+
+    `scope` is `card` or that of a `ScopeFinding`; `key` names the card, or the node, rack, batch
+    or job. `steps` tell the keeper's hands what to do.
+    """
+
+    scope: str
+    key: str
+    place: str
+    model: str
+    state: str
+    cause: str
+    component: str | None
+    finding: str
+    text: str
+    action: str | None
+    steps: list[str]
+    delivered: float | None
+    since: float
+    cards: list[str]
