@@ -220,7 +220,11 @@ FIELDS: tuple[Field, ...] = (
         "agent",
         Kind.COUNTER,
         ("cpu_seconds_total", "s", "processor time of the agent and its readers"),
-        ("dropped_points_total", "", "readings dropped because the spool was full or they were refused"),
+        (
+            "dropped_points_total",
+            "",
+            "readings dropped because the spool was full or they were refused",
+        ),
     ),
     *_rows(
         "collector", Kind.COUNTER, ("ticks_total", "", "the collector's pulse: it closes windows")
@@ -329,7 +333,9 @@ def parse_line(line: str) -> Reading:
 
 
 # Possessive quantifiers: a hostile line must not make the match walk back.
-_LINE = re.compile(r'((?:[^\\ ]++|\\.)++) ((?:[^"\\ ]++|\\.|"(?:[^"\\]++|\\.)*+")++) (-?[0-9]{1,19})')
+_LINE = re.compile(
+    r'((?:[^\\ ]++|\\.)++) ((?:[^"\\ ]++|\\.|"(?:[^"\\]++|\\.)*+")++) (-?[0-9]{1,19})'
+)
 _HEAD_PART = re.compile(r"(?:[^\\,]++|\\.)++")
 _BODY_PART = re.compile(r'(?:[^"\\,]++|\\.|"(?:[^"\\]++|\\.)*+")++')
 _ESCAPED = re.compile(r"\\([,= ])")

@@ -1,0 +1,16 @@
+"""One file per thing read. A vendor's file is imported only inside its reader child."""
+
+from collections.abc import Callable, Mapping
+
+from farmhand_agent.sources.base import CardSource, OnCall
+
+
+def _nvidia(on_call: OnCall) -> CardSource:
+    from farmhand_agent.sources.nvidia import NvidiaSource
+
+    return NvidiaSource(on_call)
+
+
+def vendors() -> Mapping[str, Callable[[OnCall], CardSource]]:
+    """How to make the source of each vendor; adding one is a file here and a line below."""
+    return {"nvidia": _nvidia}

@@ -12,7 +12,7 @@ OnCall = Callable[[str, str], None]
 
 
 class NothingHere(Exception):
-    """This machine has no library, driver or card of this vendor: a fact, not a failure."""
+    """No library, driver or card of this vendor is on this machine: a fact, not a failure."""
 
 
 class CardLost(Exception):

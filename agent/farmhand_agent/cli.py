@@ -1,0 +1,141 @@
+"""The command `farmhand-agent`: once, run, check."""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from farmhand_agent import config
+from farmhand_agent.command import Parser, log_to_stderr, parser, run
+from farmhand_agent.publisher import Publisher
+from farmhand_agent.reader import Message
+from farmhand_agent.reading import Reading, parse_line
+from farmhand_agent.settings import ConfigError
+from farmhand_agent.sources.host import HostSource
+from farmhand_agent.watch import read_once
+
+ONCE_SECONDS = 2.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status is for `sys.exit`."""
+    options = _parser().parse_args(arguments)
+    return run("farmhand-agent", lambda: int(options.command(options)))
+
+
+def _parser() -> Parser:
+    made = parser("farmhand-agent", "Sample the cards of this node and ship what they say.")
+    commands = made.add_subparsers(required=True, metavar="COMMAND")
+    shared = Parser(add_help=False)
+    shared.add_argument("--config", type=Path, metavar="FILE", help="configuration (TOML)")
+
+    once = commands.add_parser("once", parents=[shared], help="print one interval of readings")
+    form = once.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="as one JSON object")
+    form.add_argument("--line-protocol", action="store_true", help="as they would be shipped")
+    once.add_argument("--interval", type=float, default=ONCE_SECONDS, metavar="SECONDS")
+    once.set_defaults(command=_once)
+
+    service = commands.add_parser("run", parents=[shared], help="sample and ship until stopped")
+    service.set_defaults(command=_run)
+    check = commands.add_parser("check", parents=[shared], help="say what is wrong with the setup")
+    check.set_defaults(command=_check)
+    return made
+
+
+def _once(options: argparse.Namespace) -> int:
+    settings = config.load(options.config)
+    if not 0 < options.interval <= 600:
+        raise ConfigError(f"--interval: {options.interval:g}, expected more than 0, at most 600")
+    sample_seconds = min(settings.sample_seconds, options.interval)
+    message = (
+        read_once("nvidia", options.interval, sample_seconds) if settings.nvidia.enabled else None
+    )
+    lines = _lines(settings, message)
+    if options.line_protocol:
+        print("\n".join(lines))
+    elif options.json:
+        print(msgspec.json.format(msgspec.json.encode(_object(lines, message))).decode())
+    else:
+        print(_text(lines, message))
+    return 0
+
+
+def _lines(settings: config.Config, message: Message | None) -> list[str]:
+    lines: list[str] = []
+    tags = {"site": settings.site, "rack": settings.rack, "host": settings.host}
+    publisher = Publisher(tags, lines.extend)
+    publisher.host(time.time_ns(), HostSource(Path(settings.state_dir)).read())
+    if message is not None:
+        publisher.cards(message.time_ns, message.cards)
+    return lines
+
+
+def _object(lines: Sequence[str], message: Message | None) -> dict[str, Any]:
+    readings = [parse_line(line) for line in lines]
+    infos = {r.tags["slot"]: dict(r.fields) for r in readings if r.measurement == "card_info"}
+    return {
+        "schema": 1,
+        "host": next(_reading(r) for r in readings if r.measurement == "host"),
+        "cards": [
+            _reading(r) | {"info": infos.get(r.tags["slot"], {})}
+            for r in readings
+            if r.measurement == "card"
+        ],
+        "note": _note(message),
+    }
+
+
+def _reading(reading: Reading) -> dict[str, Any]:
+    return {**reading.tags, "time": reading.time_ns / 1e9, **reading.fields}
+
+
+def _note(message: Message | None) -> str | None:
+    if message is None:
+        return "no card was looked for: nvidia.enabled is false"
+    if message.nothing is not None:
+        return f"no card was found: {message.nothing}"
+    return None if message.cards else "no card was found: the driver lists none"
+
+
+def _text(lines: Sequence[str], message: Message | None) -> str:
+    out = []
+    for reading in map(parse_line, lines):
+        place = " ".join(reading.tags.get(key, "") for key in ("host", "slot", "model")).rstrip()
+        out.append(f"{reading.measurement} {place}".rstrip())
+        out += [f"  {name:<36} {_shown(value)}" for name, value in reading.fields.items()]
+    note = _note(message)
+    return "\n".join([*out, note] if note else out)
+
+
+def _shown(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.10g}"
+
+
+def _run(options: argparse.Namespace) -> int:
+    settings = config.load(options.config)
+    log_to_stderr()
+    from farmhand_agent.service import Service
+
+    Service(settings).run()
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    settings = config.load(options.config)
+    state_dir = Path(settings.state_dir)
+    existing = next(p for p in (state_dir, *state_dir.parents) if p.exists())
+    if not existing.is_dir():
+        raise ConfigError(
+            f"{options.config or 'defaults'}: state_dir: {existing} is not a directory"
+        )
+    print(f"configuration is good: {settings.host} ships to {settings.ship.url}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

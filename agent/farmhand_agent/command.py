@@ -1,0 +1,50 @@
+"""What the three command lines share: exit status and how a mistake is said."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from farmhand_agent import __version__
+from farmhand_agent.settings import EXIT_CONFIG, ConfigError
+
+
+class Parser(argparse.ArgumentParser):
+    """Says a bad command line in one line and exits with the status of a bad configuration."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the mistake and exit."""
+        self.exit(EXIT_CONFIG, f"{self.prog}: {message} (try {self.prog} --help)\n")
+
+
+def parser(program: str, about: str) -> Parser:
+    """A parser with `--version`."""
+    made = Parser(prog=program, description=about)
+    made.add_argument("--version", action="version", version=f"farmhand {__version__}")
+    return made
+
+
+def run(program: str, command: Callable[[], int]) -> int:
+    """Run a command; a bad configuration becomes one line on stderr and its exit status."""
+    try:
+        return command()
+    except ConfigError as error:
+        print(f"{program}: {error}", file=sys.stderr)  # noqa: T201  the one place for all three
+        return EXIT_CONFIG
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away (a pager, `head`): not worth a trace.
+        sys.stderr.close()
+        return 141
+
+
+def log_to_stderr(level: str = "INFO") -> None:
+    """Log one line a record to stderr; journald adds time and unit, a terminal needs neither."""
+    logging.basicConfig(
+        level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    # Schedulers and HTTP pools tell each run and retry; only their trouble is worth a line.
+    for chatty in ("apscheduler", "urllib3", "uvicorn.access"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -1,0 +1,88 @@
+"""The agent's configuration; the comment under each key says what it does."""
+
+import socket
+from pathlib import Path
+
+import msgspec
+
+from farmhand_agent import settings
+
+
+def _host_name() -> str:
+    return socket.gethostname().split(".")[0] or "localhost"
+
+
+class Ship(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where readings go: any server that takes line protocol at `/api/v2/write`."""
+
+    url: str = "http://127.0.0.1:8428"
+    """Base URL of the collector or of InfluxDB."""
+    token_file: str | None = None
+    """File with the write token; None sends no token."""
+    org: str = "farmhand"
+    """InfluxDB organisation; the collector ignores it."""
+    bucket: str = "farmhand"
+    """InfluxDB bucket, or `database/policy` for InfluxDB 1."""
+    spool_bytes: int = 64 * 2**20
+    """Most that is kept on disk while the server does not answer; the oldest goes first."""
+
+
+class Nvidia(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Cards read through NVML."""
+
+    enabled: bool = True
+    """Whether to look for NVIDIA cards at all."""
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file `agent.toml`."""
+
+    site: str = "home"
+    """Which farm."""
+    rack: str = ""
+    """Which rack or shelf, if any."""
+    host: str = msgspec.field(default_factory=_host_name)
+    """Name of this node; must be unique in the farm."""
+    interval_seconds: float = 10.0
+    """Length of a window: one reading of each card is shipped per window."""
+    sample_seconds: float = 1.0
+    """How often each card is sampled within a window."""
+    state_dir: str = "/var/lib/farmhand-agent"
+    """Where spool and inventory are kept."""
+    ship: Ship = Ship()
+    nvidia: Nvidia = Nvidia()
+
+
+def load(path: Path | None) -> Config:
+    """Read and check a configuration file; defaults where no path is given.
+
+    Raises:
+        settings.ConfigError: with file, key and what was expected.
+    """
+    config = settings.load(path, Config)
+    try:
+        _check(config)
+    except settings.ConfigError as error:
+        raise settings.ConfigError(f"{path or 'defaults'}: {error}") from None
+    return config
+
+
+def _check(config: Config) -> None:
+    settings.in_range(config.interval_seconds, "interval_seconds", 0.2, 600)
+    settings.in_range(config.sample_seconds, "sample_seconds", 0.05, config.interval_seconds)
+    settings.in_range(config.ship.spool_bytes, "ship.spool_bytes", 2**18, 2**36)
+    settings.check_url(config.ship.url, "ship.url")
+    for key, name in (("site", config.site), ("host", config.host)):
+        if not name or not name.isprintable():
+            raise settings.ConfigError(f"{key}: {name!r}, expected a printable name")
+    token(config)
+
+
+def token(config: Config) -> str | None:
+    """The write token, or None where none is configured.
+
+    Raises:
+        settings.ConfigError: its file cannot be read.
+    """
+    path = config.ship.token_file
+    return None if path is None else settings.read_secret(Path(path), "ship.token_file")

@@ -1,0 +1,230 @@
+"""The reader child: owns one vendor library, samples its cards, hands over a window at a time.
+
+Run by the watch as `python -m farmhand_agent.reader VENDOR ...`, never inside the agent's own
+process, because a vendor library may crash or hang. Each interval it prints one message; which
+call it is making stands in the progress word.
+"""
+
+import argparse
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Collection, Sequence
+from typing import Literal
+
+import msgspec
+
+from farmhand_agent.command import log_to_stderr
+from farmhand_agent.progress import Progress
+from farmhand_agent.reading import Value
+from farmhand_agent.sources import vendors
+from farmhand_agent.sources.base import (
+    Card,
+    CardLost,
+    CardSource,
+    CardUnreadable,
+    Fields,
+    NothingHere,
+    SourceStale,
+)
+from farmhand_agent.window import Window
+
+log = logging.getLogger(__name__)
+
+State = Literal["ok", "unreadable", "lost"]
+
+INFO_SECONDS = 3600.0
+ENUMERATE_SECONDS = 60.0
+
+
+class CardWindow(msgspec.Struct, frozen=True):
+    """One card's part of a message; `info` comes at start, on change and hourly."""
+
+    slot: str
+    card: str
+    vendor: str
+    model: str
+    state: State
+    fields: dict[str, Value]
+    info: dict[str, Value] | None = None
+
+
+class Message(msgspec.Struct, frozen=True):
+    """What a reader hands over each interval.
+
+    `nothing` says why there is no card of this vendor; the reader ends after it. `present` lists
+    the slots of all cards that the driver enumerates, read here or elsewhere.
+    """
+
+    time_ns: int
+    cards: list[CardWindow]
+    present: list[str]
+    nothing: str | None = None
+
+
+class Reader:
+    """Samples the cards of one source on a fixed beat."""
+
+    def __init__(
+        self,
+        source: CardSource,
+        progress: Progress,
+        wanted: Callable[[str], bool],
+        send: Callable[[Message], None],
+    ) -> None:
+        self._source = source
+        self._progress = progress
+        self._wanted = wanted
+        self._send = send
+        self._cards: list[Card] = []
+        self._present: list[str] = []
+        self._states: dict[str, State] = {}
+        self._windows: dict[str, Window] = {}
+        self._infos: dict[str, dict[str, Value]] = {}
+        self._enumerated = self._informed = float("-inf")
+        self._sampled = time.monotonic()
+
+    def open(self) -> None:
+        """Connect and enumerate."""
+        self._source.open()
+        self._enumerate()
+
+    def run(self, interval_seconds: float, sample_seconds: float) -> None:
+        """Sample and send for ever, or until the source has nothing left to read."""
+        beat = time.monotonic()
+        self._sampled = beat
+        while True:
+            self._start_window()
+            end = beat + interval_seconds
+            while beat < end:
+                beat = min(beat + sample_seconds, end)
+                _sleep_until(beat)
+                self._sample()
+            self._finish_window()
+            # After a stall the beat starts afresh; samples that were missed are not made up.
+            beat = max(beat, time.monotonic() - sample_seconds)
+
+    def one_window(self, interval_seconds: float, sample_seconds: float) -> None:
+        """Sample for one interval and send one message."""
+        self._start_window()
+        end = time.monotonic() + interval_seconds
+        self._sample()
+        while (now := time.monotonic()) < end:
+            _sleep_until(min(now + sample_seconds, end))
+            self._sample()
+        self._finish_window()
+
+    def _enumerate(self) -> None:
+        found = self._source.cards()
+        self._progress.idle()
+        self._present = [card.slot for card in found]
+        self._cards = [card for card in found if self._wanted(card.slot)]
+        self._enumerated = time.monotonic()
+
+    def _start_window(self) -> None:
+        self._windows = {card.slot: Window() for card in self._cards}
+        self._states = {card.slot: "ok" for card in self._cards}
+
+    def _sample(self) -> None:
+        now = time.monotonic()
+        length_seconds, self._sampled = now - self._sampled, now
+        for card in self._cards:
+            if self._states[card.slot] == "lost":
+                continue
+            started = time.monotonic()
+            fields = self._ask(card, self._source.sample)
+            if fields is not None:
+                read_seconds = time.monotonic() - started
+                self._windows[card.slot].add(fields, length_seconds, read_seconds)
+
+    def _ask(self, card: Card, question: Callable[[Card], Fields]) -> Fields | None:
+        """Fields of one card, or None where it did not answer; its last answer is its state."""
+        try:
+            answer = question(card)
+        except CardLost:
+            self._states[card.slot] = "lost"
+        except CardUnreadable:
+            self._states[card.slot] = "unreadable"
+        else:
+            self._states[card.slot] = "ok"
+            return answer
+        finally:
+            self._progress.idle()
+        return None
+
+    def _finish_window(self) -> None:
+        want_info = time.monotonic() - self._informed >= INFO_SECONDS
+        cards = [self._close(card, want_info) for card in self._cards]
+        if want_info:
+            self._informed = time.monotonic()
+        self._send(Message(time.time_ns(), cards, self._present))
+        if time.monotonic() - self._enumerated >= ENUMERATE_SECONDS:
+            self._enumerate()
+
+    def _close(self, card: Card, want_info: bool) -> CardWindow:
+        slow = self._ask(card, self._source.slow) if self._states[card.slot] == "ok" else None
+        if slow is not None:
+            self._windows[card.slot].note(slow)
+        state = self._states[card.slot]
+        info = self._info(card, want_info) if state == "ok" else None
+        fields = self._windows[card.slot].close() if state == "ok" else {}
+        return CardWindow(card.slot, card.card, card.vendor, card.model, state, fields, info)
+
+    def _info(self, card: Card, wanted: bool) -> dict[str, Value] | None:
+        if not wanted and card.card in self._infos:
+            return None
+        info = self._ask(card, self._source.info)
+        if info is not None:
+            self._infos[card.card] = dict(info)
+        return None if info is None else dict(info)
+
+
+def _sleep_until(moment: float) -> None:
+    time.sleep(max(0.0, moment - time.monotonic()))
+
+
+def _print(message: Message) -> None:
+    """One message, one line; a reader whose parent is gone has no reason to live."""
+    try:
+        sys.stdout.buffer.write(msgspec.json.encode(message) + b"\n")
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        os._exit(0)
+
+
+def _choose(only: Collection[str], skip: Collection[str]) -> Callable[[str], bool]:
+    return lambda slot: slot in only if only else slot not in skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read the cards of one vendor until there is nothing to read or the parent is gone."""
+    options = argparse.ArgumentParser(prog="farmhand-reader")
+    options.add_argument("vendor", choices=sorted(vendors()))
+    options.add_argument("--interval", type=float, required=True)
+    options.add_argument("--sample", type=float, required=True)
+    options.add_argument("--progress-fd", type=int, required=True)
+    options.add_argument("--only", action="append", default=[], metavar="SLOT")
+    options.add_argument("--skip", action="append", default=[], metavar="SLOT")
+    options.add_argument("--once", action="store_true")
+    chosen = options.parse_args(arguments)
+    log_to_stderr()
+    progress = Progress(chosen.progress_fd)
+    source = vendors()[chosen.vendor](progress.enter)
+    reader = Reader(source, progress, _choose(chosen.only, chosen.skip), _print)
+    try:
+        reader.open()
+        if chosen.once:
+            reader.one_window(chosen.interval, chosen.sample)
+        else:
+            reader.run(chosen.interval, chosen.sample)
+    except NothingHere as nothing:
+        _print(Message(time.time_ns(), [], [], nothing=str(nothing)))
+    except SourceStale as stale:
+        # A fresh process is the surest way to forget every stale handle.
+        log.warning("%s: %s; starting again", chosen.vendor, stale)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

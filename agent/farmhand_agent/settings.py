@@ -1,0 +1,99 @@
+"""Configuration files: TOML into a typed value, or one clear line that names file and key.
+
+A file whose name ends in `.json` is read as JSON: that is what programs write.
+"""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+
+EXIT_CONFIG = 78
+"""Exit status of a bad configuration or command line (EX_CONFIG of sysexits.h)."""
+
+Config = TypeVar("Config", bound=msgspec.Struct)
+
+
+class ConfigError(Exception):
+    """A configuration cannot be used; the message is one line: file, key, what was expected."""
+
+
+def load(path: Path | None, kind: type[Config]) -> Config:
+    """The configuration in a file; defaults only where no path is given.
+
+    Raises:
+        ConfigError: the file cannot be read or parsed, has an unknown key or a wrong type.
+    """
+    if path is None:
+        return kind()
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = msgspec.json.decode(text) if path.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        language = "JSON" if path.suffix == ".json" else "TOML"
+        raise ConfigError(f"{path}: not valid {language}: {error}") from None
+    try:
+        return msgspec.convert(content, kind)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path}: {_explain(str(error))}") from None
+
+
+_UNKNOWN = re.compile(r"Object contains unknown field `(.+?)`")
+
+
+def _explain(message: str) -> str:
+    """Turn msgspec's `... - at `$.ship.url`` into `ship.url: ...`."""
+    text, _, place = message.partition(" - at `$")
+    key = place.rstrip("`").lstrip(".")
+    if unknown := _UNKNOWN.match(text):
+        return f"{f'{key}.' if key else ''}{unknown[1]}: unknown key"
+    return f"{key or 'file'}: {text[0].lower()}{text[1:].replace('`', '')}"
+
+
+def check_url(url: str, key: str) -> None:
+    """Accept http and https URLs with a host and no more than a path prefix.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.query or parts.fragment or parts.username:
+        raise ConfigError(
+            f"{key}: {url!r} is no URL, expected http://HOST:PORT or https://HOST:PORT"
+        )
+
+
+def read_secret(path: Path, key: str) -> str:
+    """The secret in a file of one line.
+
+    Raises:
+        ConfigError: the file cannot be read, is empty, or holds more than one line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ConfigError(f"{key}: {path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{key}: {path} is not text, expected one line") from None
+    if not text or not text.isprintable():
+        raise ConfigError(f"{key}: {path} is empty or not one line, expected one secret")
+    return text
+
+
+def in_range(value: float, key: str, low: float, high: float) -> None:
+    """Accept a number within bounds, both included.
+
+    Raises:
+        ConfigError: it is outside.
+    """
+    if not low <= value <= high:
+        raise ConfigError(f"{key}: {value:g} is out of range, expected {low:g} to {high:g}")

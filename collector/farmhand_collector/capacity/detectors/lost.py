@@ -1,0 +1,47 @@
+"""The card is gone: the driver no longer lists it, or says that it fell off the bus."""
+
+import numpy as np
+
+from farmhand_collector.capacity.detector import (
+    LOST,
+    Detector,
+    Facts,
+    Memory,
+    Score,
+    levels,
+)
+from farmhand_collector.capacity.frame import READ_LOST, READ_OK, Frame
+
+OFF_THE_BUS_XIDS = frozenset({"79", "167"})
+"""Codes after which no call reaches the card (NVIDIA XID catalogue: 79 has fallen off the bus,
+167 PCIe fatal timeout)."""
+
+MEMORY = np.dtype([("fell_ns", "i8")])
+
+
+def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
+    """A reading says lost, or an event said so and no good reading came after it."""
+    del facts
+    memory = memory.copy()
+    for event in frame.events:
+        if event.kind == "xid" and event.code in OFF_THE_BUS_XIDS:
+            memory["fell_ns"][event.card] = event.time_ns
+    # A window that was sampled partly before the fall may still be told as good.
+    back = (frame.read == READ_OK) & (memory["fell_ns"] < frame.start_ns)
+    memory["fell_ns"][back] = 0
+    fell = memory["fell_ns"] > 0
+    level = levels(frame.present | fell, (LOST, (frame.read == READ_LOST) | fell))
+    return Score(level, {"fell": fell.astype(float)}), memory
+
+
+DETECTOR = Detector(
+    name="lost",
+    cause="unreachable",
+    component=None,
+    action="reseat",
+    precedence=0,
+    raise_after=1,
+    clear_after=2,
+    memory=MEMORY,
+    score=score,
+)

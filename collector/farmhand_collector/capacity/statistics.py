@@ -1,0 +1,103 @@
+"""Statistics that hold on small, quantised, correlated groups of cards."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from farmhand_collector.capacity.frame import Bools, Floats
+
+Groups = NDArray[np.int64]
+
+LEAST_PEERS = 3
+"""Fewer others than this say nothing: their median is one card's whim."""
+LEAST_SIGMA = 0.015
+"""Floor of the pooled spread, as a share: healthy cards of one kind never agree better than
+1–1.5 %, and quantised fields would make the spread zero."""
+
+
+def others_median(values: Floats, groups: Groups) -> Floats:
+    """Median of the other members of each card's group, the card itself left out.
+
+    Args:
+        values: (n,) NaN where a card takes no part.
+        groups: (n,) group of each card, negative for none.
+
+    Returns:
+        (n,) NaN where a card takes no part or has fewer than `LEAST_PEERS` others.
+    """
+    result = np.full(len(values), np.nan)
+    members = np.flatnonzero(~np.isnan(values) & (groups >= 0))
+    order = members[np.lexsort((values[members], groups[members]))]
+    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    sizes = np.diff(np.append(starts, len(order)))
+    size = np.repeat(sizes, sizes)
+    rank = np.arange(len(order)) - np.repeat(starts, sizes)
+    judged = size > LEAST_PEERS
+    order, size, rank = order[judged], size[judged], rank[judged]
+    ranked = values[order]
+    first = np.arange(len(order)) - rank
+    low, high = (size - 2) // 2, (size - 1) // 2
+    # Among the others, everyone from the card's own rank on moves down by one.
+    result[order] = (
+        ranked[first + low + (low >= rank)] + ranked[first + high + (high >= rank)]
+    ) / 2
+    return result
+
+
+def pooled_sigma(residuals: Floats, floor: float = LEAST_SIGMA) -> float:
+    """Robust spread of residuals of the whole fleet: 1.4826 × median of their absolute values.
+
+    In groups of eight a group's own spread fires ten times as often on healthy cards and finds
+    fewer bad ones; with half of a group bad it finds none.
+    """
+    given = residuals[~np.isnan(residuals)]
+    if not len(given):
+        return floor
+    return max(floor, 1.4826 * float(np.median(np.abs(given))))
+
+
+def lower_tail(z: Floats) -> Floats:
+    """(n,) one-sided p-value of a deviation of z standard deviations downwards."""
+    tail = np.array([0.5 * math.erfc(-value / math.sqrt(2)) for value in np.nan_to_num(z).tolist()])
+    return np.where(np.isnan(z), np.nan, tail)
+
+
+def discoveries(p_values: Floats, rate: float) -> Bools:
+    """(n,) which deviations stand out over all that were tested together (Benjamini–Hochberg).
+
+    Args:
+        p_values: (n,) NaN where not tested.
+        rate: accepted share of false ones among those found.
+    """
+    tested = np.flatnonzero(~np.isnan(p_values))
+    found = np.zeros(len(p_values), bool)
+    if not len(tested):
+        return found
+    order = tested[np.argsort(p_values[tested], kind="stable")]
+    limits = rate * np.arange(1, len(order) + 1) / len(order)
+    passed = np.flatnonzero(p_values[order] <= limits)
+    if len(passed):
+        found[order[: passed[-1] + 1]] = True
+    return found
+
+
+def grouped(*columns: NDArray[np.generic]) -> Groups:
+    """(n,) a number for each distinct combination of the columns."""
+    groups = np.zeros(len(columns[0]), np.int64)
+    for column in columns:
+        _, codes = np.unique(column, return_inverse=True)
+        groups = groups * (int(codes.max(initial=0)) + 1) + codes
+        _, groups = np.unique(groups, return_inverse=True)
+    return groups
+
+
+def clustered(values: Floats, groups: Groups, ratio: float) -> Groups:
+    """(n,) groups split wherever two neighbouring values are further apart than a ratio."""
+    order = np.lexsort((values, groups))
+    ordered = values[order]
+    begins = np.ones(len(values), bool)
+    begins[1:] = (np.diff(groups[order]) != 0) | (ordered[1:] > ordered[:-1] * ratio)
+    clusters = np.empty(len(values), np.int64)
+    clusters[order] = np.cumsum(begins) - 1
+    return clusters

@@ -1,0 +1,145 @@
+"""The command `farmhand-collector`: run, check, judge, export, simulate."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from farmhand_agent.command import Parser, log_to_stderr, parser, run
+from farmhand_agent.settings import ConfigError, check_url, read_secret
+from farmhand_collector import config
+from farmhand_collector.nagios import exit_status
+from farmhand_collector.wire import FarmState
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status is for `sys.exit`."""
+    options = _parser().parse_args(arguments)
+    return run("farmhand-collector", lambda: int(options.command(options)))
+
+
+def _parser() -> Parser:
+    made = parser("farmhand-collector", "Keep readings, judge cards, answer the terminal.")
+    commands = made.add_subparsers(required=True, metavar="COMMAND")
+    shared = Parser(add_help=False)
+    shared.add_argument("--config", type=Path, metavar="FILE", help="configuration (TOML)")
+
+    service = commands.add_parser("run", parents=[shared], help="serve until stopped")
+    service.add_argument("--fd", type=int, metavar="N", help="listening socket passed as N")
+    service.set_defaults(command=_run)
+    check = commands.add_parser("check", parents=[shared], help="say what is wrong with the setup")
+    check.set_defaults(command=_check)
+
+    judge = commands.add_parser("judge", help="judge recorded line protocol; needs no server")
+    judge.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    judge.add_argument("--json", action="store_true", help="as one JSON object")
+    judge.add_argument("--changes", action="store_true", help="each change of verdict, a line each")
+    judge.set_defaults(command=_judge)
+
+    export = commands.add_parser(
+        "export", parents=[shared], help="print all readings as line protocol, as they arrived"
+    )
+    export.set_defaults(command=_export)
+
+    simulate = commands.add_parser("simulate", help="post a simulated farm to a collector")
+    simulate.add_argument("--cards", type=int, default=64, metavar="N")
+    simulate.add_argument("--seed", type=int, default=0)
+    simulate.add_argument("--faults", choices=("none", "some", "all"), default="some")
+    simulate.add_argument("--url", default="http://127.0.0.1:8428")
+    simulate.add_argument("--token-file", type=Path, metavar="FILE")
+    simulate.add_argument("--history", type=float, default=3600.0, metavar="SECONDS")
+    simulate.add_argument("--start", type=float, metavar="TIME", help="begin of the history")
+    simulate.set_defaults(command=_simulate)
+    return made
+
+
+def _run(options: argparse.Namespace) -> int:
+    settings = config.load(options.config)
+    log_to_stderr()
+    from farmhand_collector import service
+    from farmhand_collector.store.base import StoreError
+
+    try:
+        service.run(settings, options.fd)
+    except (OSError, StoreError) as error:
+        raise ConfigError(f"{options.config or 'defaults'}: {error}") from None
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    settings = config.load(options.config)
+    data_dir = Path(settings.data_dir)
+    existing = next(p for p in (data_dir, *data_dir.parents) if p.exists())
+    if not existing.is_dir():
+        raise ConfigError(
+            f"{options.config or 'defaults'}: data_dir: {existing} is not a directory"
+        )
+    print(f"configuration is good: listens on {settings.listen.address}:{settings.listen.port}")
+    return 0
+
+
+def _judge(options: argparse.Namespace) -> int:
+    from farmhand_collector.replay import judge_files
+
+    state, changes = judge_files(options.files)
+    if options.changes:
+        for change in changes:
+            print(msgspec.json.encode(change._asdict()).decode())
+    elif options.json:
+        print(msgspec.json.encode(state).decode())
+    else:
+        print(_summary(state))
+    return exit_status(state)
+
+
+def _summary(state: FarmState) -> str:
+    lines = [
+        f"{card.state:<9} {card.host} {card.slot} {card.model}: "
+        + (card.evidence[0].text if card.evidence else "nothing is missing")
+        for card in state.cards
+    ]
+    found = [f"{f.state:<9} {f.scope} {f.name}: {f.evidence[0].text}" for f in state.findings]
+    return "\n".join([*found, *lines] or ["no card in these readings"])
+
+
+def _export(options: argparse.Namespace) -> int:
+    settings = config.load(options.config)
+    from farmhand_collector.store.base import export
+    from farmhand_collector.store.reader import EmbeddedReader
+
+    directory = Path(settings.data_dir) / "readings"
+    if not directory.is_dir():
+        raise ConfigError(f"{options.config or 'defaults'}: data_dir: no readings in {directory}")
+    store = EmbeddedReader(directory)
+    try:
+        for line in export(store):
+            print(line)
+    finally:
+        store.close()
+    return 0
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    check_url(options.url, "--url")
+    if not 1 <= options.cards <= 100_000:
+        raise ConfigError(f"--cards: {options.cards}, expected 1 to 100000")
+    token = read_secret(options.token_file, "--token-file") if options.token_file else None
+    log_to_stderr()
+    from farmhand_collector import simulator
+
+    simulator.run(
+        options.cards,
+        options.seed,
+        options.faults,
+        options.url,
+        token or "",
+        options.history,
+        start=options.start,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""Readings in, verdicts out: the one pipeline behind live judging and replay."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from farmhand_collector.block import Block
+from farmhand_collector.capacity.detector import Facts
+from farmhand_collector.capacity.frame import Frame, Framer
+from farmhand_collector.capacity.state import State
+from farmhand_collector.capacity.step import Verdicts, step
+from farmhand_collector.catalogue.cards import memory_bytes_by_model
+
+EVERY_NS = 30 * 10**9
+"""Length of a frame: three readings of an agent, so that a lost card is told within a minute."""
+LAG_NS = 15 * 10**9
+"""How long a frame waits for readings: one interval of an agent and its way here."""
+
+
+class Tick(NamedTuple):
+    """One judged frame."""
+
+    frame: Frame
+    verdicts: Verdicts
+
+
+def catalogue_facts() -> Facts:
+    """Facts from the catalogue that comes with farmhand."""
+    return Facts(memory_bytes=memory_bytes_by_model())
+
+
+class Judge:
+    """Folds readings into verdicts, frame by frame."""
+
+    def __init__(
+        self,
+        every_ns: int = EVERY_NS,
+        lag_ns: int = LAG_NS,
+        state: State | None = None,
+        facts: Facts | None = None,
+    ) -> None:
+        self.state = state or State()
+        self._facts = facts or catalogue_facts()
+        self._framer = Framer(every_ns, lag_ns, self.state.roster, self.state.end_ns + lag_ns)
+
+    def feed(self, blocks: Sequence[Block]) -> Iterator[Tick]:
+        """Take readings in order of arrival; give a tick for each frame that they close."""
+        yield from map(self._judge, self._framer.push(blocks))
+
+    def finish(self) -> Iterator[Tick]:
+        """Judge what is still open: no more readings will come."""
+        yield from map(self._judge, self._framer.flush())
+
+    def pending_since(self) -> int | None:
+        """Arrival of the oldest reading that is not judged yet; None when all are."""
+        return self._framer.first_pending_arrival()
+
+    def _judge(self, frame: Frame) -> Tick:
+        self.state, verdicts = step(self.state, frame, self._facts)
+        return Tick(frame, verdicts)

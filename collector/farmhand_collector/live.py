@@ -1,0 +1,108 @@
+"""Judging as it happens: follows the store, folds what arrives, writes what changed."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterable
+
+from farmhand_agent.reading import Reading
+from farmhand_collector.capacity.state import State, StateError
+from farmhand_collector.changes import ChangeLog
+from farmhand_collector.judging import Judge, Tick
+from farmhand_collector.ledger import Checkpoint, Ledger
+from farmhand_collector.store.base import Store, StoreError
+from farmhand_collector.view import View
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.5
+PULSE_SECONDS = 10.0
+CHECKPOINT_SECONDS = 60.0
+EXPIRE_SECONDS = 600.0
+
+
+class Live:
+    """The judging thread of a collector."""
+
+    def __init__(self, store: Store, ledger: Ledger, view: View, pulse_site: str | None) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._view = view
+        self._pulse_site = pulse_site
+        self._pulses = 0.0
+        self._judge, self._position = _resumed(ledger)
+        self._log = ChangeLog(ledger.said())
+        self._done_ns = ledger.last_tick_ns()
+        self._next_checkpoint = self._next_pulse = self._next_expire = 0.0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="judge", daemon=True)
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the tick in hand, save a checkpoint, end."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(POLL_SECONDS):
+            try:
+                self._pulse()
+                self._follow()
+                self._expire()
+            except StoreError as error:
+                # The store may be full or slow; agents keep their readings until it is not.
+                log.error("store: %s", error)
+        self._save_checkpoint()
+
+    def _pulse(self) -> None:
+        """Let time pass for the core when no agent speaks: frames close on readings alone."""
+        if self._pulse_site is None or time.monotonic() < self._next_pulse:
+            return
+        self._next_pulse = time.monotonic() + PULSE_SECONDS
+        self._pulses += 1
+        tags, fields = {"site": self._pulse_site}, {"ticks_total": self._pulses}
+        self._store.write([Reading("collector", tags, fields, time.time_ns())])
+
+    def _follow(self) -> None:
+        while not self._stop.is_set():
+            blocks, position = self._store.readings(self._position)
+            if not blocks:
+                return
+            self._position = position
+            self._conclude(self._judge.feed(blocks))
+
+    def _conclude(self, ticks: Iterable[Tick]) -> None:
+        for tick in ticks:
+            changes = self._log.of(tick) if tick.verdicts.end_ns > self._done_ns else []
+            self._done_ns = max(self._done_ns, tick.verdicts.end_ns)
+            self._ledger.commit(self._done_ns, changes)
+            self._view.update(tick)
+        if time.monotonic() >= self._next_checkpoint:
+            self._save_checkpoint()
+
+    def _save_checkpoint(self) -> None:
+        self._next_checkpoint = time.monotonic() + CHECKPOINT_SECONDS
+        pending = self._judge.pending_since()
+        position = self._position if pending is None else pending - 1
+        checkpoint = Checkpoint(position, self._judge.state.to_bytes())
+        self._ledger.commit(self._done_ns, [], checkpoint)
+
+    def _expire(self) -> None:
+        if time.monotonic() >= self._next_expire:
+            self._next_expire = time.monotonic() + EXPIRE_SECONDS
+            self._store.expire(time.time_ns())
+
+
+def _resumed(ledger: Ledger) -> tuple[Judge, int]:
+    """The core as it was at the checkpoint, and the store's position from which to go on."""
+    checkpoint = ledger.checkpoint()
+    if checkpoint is None:
+        return Judge(), 0
+    try:
+        return Judge(state=State.from_bytes(checkpoint.state)), checkpoint.position
+    except StateError as error:
+        log.warning("checkpoint: %s; judging anew what the store holds", error)
+        return Judge(), 0

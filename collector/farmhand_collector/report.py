@@ -1,0 +1,209 @@
+"""Verdicts in the words of the wire: what `status --json`, `judge --json` and the API say."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from farmhand_agent.reading import UNIDENTIFIED
+from farmhand_collector.capacity.attribution import NodeFinding
+from farmhand_collector.capacity.detector import STATE_NAMES
+from farmhand_collector.capacity.frame import CardKey
+from farmhand_collector.capacity.step import Raised, Verdicts
+from farmhand_collector.catalogue.findings import meanings
+from farmhand_collector.wire import (
+    SCHEMA,
+    CardVerdict,
+    Evidence,
+    FarmState,
+    Finding,
+    ScopeFinding,
+    Simulated,
+)
+
+GIB = 2.0**30
+
+
+def keys(roster: Sequence[CardKey]) -> list[str]:
+    """The name of each card in the API: its identity, or its place where that is not unique."""
+    counts: dict[str, int] = {}
+    for card in roster:
+        counts[card.card] = counts.get(card.card, 0) + 1
+    return [
+        card.card
+        if card.card != UNIDENTIFIED and counts[card.card] == 1
+        # A slash would end the path element of a URL.
+        else f"{card.host}:{card.slot}".replace("/", "_")
+        for card in roster
+    ]
+
+
+def shown(roster: Sequence[CardKey], verdicts: Verdicts) -> list[int]:
+    """Cards of the roster to speak of, in the order of their places.
+
+    A silent row is left out when its card lives elsewhere or its slot holds another card now:
+    it was moved or replaced, and what is to be said of it is said there.
+    """
+    living = [i for i in range(len(roster)) if not verdicts.silent[i]]
+    cards = {roster[i].card for i in living if roster[i].card != UNIDENTIFIED}
+    slots = {(roster[i].site, roster[i].host, roster[i].slot) for i in living}
+    left = {
+        i
+        for i, card in enumerate(roster)
+        if verdicts.silent[i] and (card.card in cards or (card.site, card.host, card.slot) in slots)
+    }
+    rest = [i for i in range(len(roster)) if i not in left]
+    return sorted(rest, key=lambda i: _place(roster[i]))
+
+
+def _place(card: CardKey) -> tuple[Any, ...]:
+    return (card.site, card.rack, _natural(card.host), _natural(card.slot), card.card)
+
+
+def _natural(text: str) -> list[tuple[int, int, str]]:
+    """A key that puts slot2 before slot10."""
+    parts = re.split(r"([0-9]+)", text)
+    return [(0, int(p), "") if p.isascii() and p.isdigit() else (1, 0, p) for p in parts]
+
+
+def card_verdict(card: CardKey, index: int, verdicts: Verdicts) -> CardVerdict:
+    """What is to be said of one card of the roster."""
+    state = STATE_NAMES[verdicts.state[index]]
+    raised = [] if state == "unknown" else verdicts.findings.get(index, [])
+    first = raised[0] if raised else None
+    silent = state == "unknown" and bool(verdicts.silent[index])
+    return CardVerdict(
+        card=card.card,
+        board="",
+        site=card.site,
+        rack=card.rack,
+        host=card.host,
+        slot=card.slot,
+        model=card.model,
+        state=state,
+        cause=first.detector.cause if first else ("unreachable" if silent else None),
+        component=first.detector.component if first else None,
+        delivered=_delivered(raised),
+        action=first.detector.action if first else ("look-at-node" if silent else None),
+        since=_seconds(int(verdicts.since_ns[index])),
+        confidence=first.confidence if first else None,
+        evidence=_evidence(index, state, raised, verdicts),
+    )
+
+
+def _evidence(
+    index: int, state: str, raised: Sequence[Raised], verdicts: Verdicts
+) -> list[Evidence]:
+    if raised:
+        return [evidence(finding.detector.name, finding.values) for finding in raised]
+    if state == "unknown":
+        return [evidence("silent" if verdicts.silent[index] else "idle", {})]
+    return [
+        Evidence("node", {"host": node.host}, f"Explained by a finding about node {node.host}.")
+        for node in verdicts.nodes
+        if index in node.cards
+    ]
+
+
+def evidence(finding: str, values: Mapping[str, Any]) -> Evidence:
+    """A finding's values with the sentence that they make."""
+    shown = dict(values)
+    shown |= {
+        name.replace("_bytes", "_gib"): value / GIB
+        for name, value in values.items()
+        if name.endswith("_bytes")
+    }
+    return Evidence(finding, dict(values), meanings()[finding].sentence(shown))
+
+
+def _delivered(raised: Sequence[Raised]) -> dict[str, float]:
+    """Share delivered by component; the worst finding of a component counts."""
+    shares: dict[str, float] = {}
+    for finding in raised:
+        component = finding.detector.component
+        if component is None:
+            return {"compute": 0.0, "bandwidth": 0.0, "memory": 0.0, "link": 0.0}
+        if not math.isnan(finding.delivered):
+            shares[component] = min(finding.delivered, shares.get(component, 1.0))
+    return shares
+
+
+def node_finding(node: NodeFinding, card_keys: Sequence[str]) -> ScopeFinding:
+    """What is to be said of a node."""
+    worst = max(node.raised, key=lambda finding: finding.level)
+    brief = meanings()[worst.detector.name].brief
+    text = f"{len(node.cards)} cards of the node show it together. {brief}"
+    return ScopeFinding(
+        scope="node",
+        name=node.host,
+        state=STATE_NAMES[worst.level],
+        cause=worst.detector.cause,
+        delivered=_delivered(node.raised),
+        action="look-at-node",
+        since=min(finding.since_ns for finding in node.raised) / 1e9,
+        confidence=min(finding.confidence for finding in node.raised),
+        evidence=[Evidence(worst.detector.name, {"cards": len(node.cards)}, text)],
+        cards=[card_keys[card] for card in node.cards],
+    )
+
+
+def card_finding(key: str, verdict: CardVerdict) -> Finding:
+    """The entry of the findings list for a card that is not ok."""
+    first = verdict.evidence[0]
+    return Finding(
+        scope="card",
+        key=key,
+        place=" ".join(part for part in (verdict.rack, verdict.host, verdict.slot) if part),
+        model=verdict.model,
+        state=verdict.state,
+        cause=verdict.cause or "",
+        component=verdict.component,
+        finding=first.finding,
+        text=first.text,
+        action=verdict.action,
+        steps=list(meanings()[first.finding].steps),
+        delivered=min(verdict.delivered.values(), default=None),
+        since=verdict.since or 0.0,
+        cards=[key],
+    )
+
+
+def wider_finding(found: ScopeFinding) -> Finding:
+    """The entry of the findings list for a node or anything wider."""
+    first = found.evidence[0]
+    return Finding(
+        scope=found.scope,
+        key=found.name,
+        place=found.name,
+        model="",
+        state=found.state,
+        cause=found.cause,
+        component=None,
+        finding=first.finding,
+        text=first.text,
+        action=found.action,
+        steps=list(meanings()[first.finding].steps),
+        delivered=min(found.delivered.values(), default=None),
+        since=found.since,
+        cards=found.cards,
+    )
+
+
+def _seconds(time_ns: int) -> float | None:
+    return time_ns / 1e9 if time_ns else None
+
+
+def farm_state(
+    roster: Sequence[CardKey], verdicts: Verdicts | None, simulated: Simulated | None = None
+) -> FarmState:
+    """The whole farm after a frame; nothing judged yet gives a farm without cards."""
+    if verdicts is None:
+        return FarmState(SCHEMA, simulated, None, [], [])
+    names = keys(roster)
+    return FarmState(
+        schema=SCHEMA,
+        simulated=simulated,
+        time=verdicts.end_ns / 1e9,
+        cards=[card_verdict(roster[i], i, verdicts) for i in shown(roster, verdicts)],
+        findings=[node_finding(node, names) for node in verdicts.nodes],
+    )

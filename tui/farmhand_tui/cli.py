@@ -1,0 +1,211 @@
+"""The command `farmhand`: up, ui, status, cards. Textual is imported only where it is shown."""
+
+import argparse
+import random
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from farmhand_agent.command import Parser, parser, run
+from farmhand_agent.settings import ConfigError
+from farmhand_collector.nagios import UNKNOWN, exit_status
+from farmhand_collector.wire import FarmState
+from farmhand_tui import config, up
+from farmhand_tui.client import Client, ClientError
+from farmhand_tui.filter import Filter, FilterError
+from farmhand_tui.tables import cards_text, status_text
+
+SIMULATED_SPEECH = "no card was found on this machine: showing a simulated farm"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status is for `sys.exit`."""
+    options = _parser().parse_args(arguments)
+    return run("farmhand", lambda: _told(options))
+
+
+def _told(options: argparse.Namespace) -> int:
+    """Run a command; a collector that cannot be asked is one line and `could not judge`."""
+    try:
+        return int(options.command(options))
+    except (ClientError, up.ProcessEndedError) as error:
+        print(f"farmhand: {error}", file=sys.stderr)
+        return UNKNOWN
+
+
+def _parser() -> Parser:
+    made = parser("farmhand", "Which boards do not give what they should, why, and what to do.")
+    commands = made.add_subparsers(required=True, metavar="COMMAND")
+    shared = Parser(add_help=False)
+    shared.add_argument("--config", type=Path, metavar="FILE", help="where the collector is (TOML)")
+    as_json = Parser(add_help=False)
+    as_json.add_argument("--json", action="store_true", help="as one JSON object")
+    _add_up(commands, as_json)
+    ui = commands.add_parser("ui", parents=[shared], help="the terminal UI on a running collector")
+    ui.set_defaults(command=_ui)
+    status = commands.add_parser("status", parents=[shared, as_json], help="what is wrong now")
+    status.set_defaults(command=_status)
+    cards = commands.add_parser("cards", parents=[shared, as_json], help="every card and its state")
+    cards.add_argument("--where", default="", metavar="FILTER", help="as typed after / in the UI")
+    cards.set_defaults(command=_cards)
+    return made
+
+
+def _add_up(
+    commands: "argparse._SubParsersAction[Parser]",
+    as_json: Parser,
+) -> None:
+    made = commands.add_parser("up", parents=[as_json], help="all of it on this machine")
+    made.add_argument("--simulate", type=int, metavar="N", help="a simulated farm of N cards")
+    made.add_argument("--faults", choices=("none", "some", "all"), default="some")
+    made.add_argument("--seed", type=int, help="of the simulation; drawn when not given")
+    made.add_argument(
+        "--history",
+        type=float,
+        default=up.DEFAULT_HISTORY_SECONDS,
+        metavar="SECONDS",
+        help="simulated past to begin with",
+    )
+    made.add_argument("--headless", action="store_true", help="no UI; print the state at the end")
+    made.add_argument("--for", type=float, dest="seconds", metavar="SECONDS", help="then end")
+    made.set_defaults(command=_up)
+
+
+# --- up ---
+
+
+def _up(options: argparse.Namespace) -> int:
+    signal.signal(signal.SIGTERM, _exit_on_signal)
+    signal.signal(signal.SIGHUP, _exit_on_signal)
+    terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    if terminal and not options.headless and (running := up.registered()):
+        return _show(running.url, running.token)
+    simulation = _simulation(options)
+    with up.farm(simulation) as farm:
+        if options.headless:
+            return _headless(farm, options)
+        if terminal:
+            with up.register(farm.running):
+                return _attached(farm)
+        return _text(farm, options)
+
+
+def _exit_on_signal(number: int, frame: object) -> None:
+    """End as ctrl+c does, so that the processes are ended too."""
+    del frame
+    raise SystemExit(128 + number)
+
+
+def _simulation(options: argparse.Namespace) -> up.Simulation | None:
+    if options.seconds is not None and options.seconds <= 0:
+        raise ConfigError(f"--for: {options.seconds:g}, expected more than 0 seconds")
+    cards = options.simulate
+    if cards is None:
+        if up.has_cards():
+            return None
+        print(SIMULATED_SPEECH, file=sys.stderr)
+        cards = up.DEFAULT_CARDS
+    seed = random.randrange(2**31) if options.seed is None else options.seed
+    simulation = up.Simulation(cards, seed, options.faults, options.history)
+    up.check_simulation(simulation)
+    return simulation
+
+
+def _attached(farm: up.Farm) -> int:
+    if not up.wait_for(farm, _answers, up.START_SECONDS):
+        raise up.ProcessEndedError(f"the collector did not answer in {up.START_SECONDS:g} s")
+    return _show(farm.url, farm.running.token)
+
+
+def _answers(client: Client) -> bool:
+    client.snapshot(["key"])
+    return True
+
+
+def _show(url: str, token: str | None) -> int:
+    from farmhand_tui import app
+
+    app.run(url, token)
+    return 0
+
+
+def _headless(farm: up.Farm, options: argparse.Namespace) -> int:
+    """Run for the time asked, or until stopped, then print the state."""
+    end = None if options.seconds is None else time.monotonic() + options.seconds
+    try:
+        while end is None or time.monotonic() < end:
+            farm.check()
+            time.sleep(0.2)
+    except KeyboardInterrupt:
+        pass
+    return _print_state(farm.client().status(), as_json=options.json)
+
+
+def _text(farm: up.Farm, options: argparse.Namespace) -> int:
+    """Print the state once it is judged: there is no terminal to show it on."""
+    seconds = options.seconds or up.FIRST_STATE_SECONDS
+    up.wait_for(farm, farm.has_state, seconds)
+    _print_state(farm.client().status(), as_json=options.json)
+    return 0
+
+
+# --- questions to a collector ---
+
+
+def _client(options: argparse.Namespace) -> Client:
+    """The collector that was named, else the one of a running `up`, else the usual address."""
+    if options.config is None and (running := up.registered()):
+        return Client(running.url, running.token)
+    settings = config.load(options.config)
+    return Client(settings.url, config.token(settings))
+
+
+def _ui(options: argparse.Namespace) -> int:
+    if options.config is None and (running := up.registered()):
+        return _show(running.url, running.token)
+    settings = config.load(options.config)
+    return _show(settings.url, config.token(settings))
+
+
+def _status(options: argparse.Namespace) -> int:
+    return _print_state(_client(options).status(), as_json=options.json)
+
+
+def _print_state(state: FarmState, *, as_json: bool) -> int:
+    print(msgspec.json.encode(state).decode() if as_json else status_text(state), end="")
+    if as_json:
+        print()
+    return exit_status(state)
+
+
+def _cards(options: argparse.Namespace) -> int:
+    try:
+        wanted = Filter.parse(options.where)
+    except FilterError as error:
+        raise ConfigError(f"--where: {error}") from None
+    client = _client(options)
+    state = _chosen(client, wanted)
+    print(msgspec.json.encode(state).decode() if options.json else cards_text(state))
+    return exit_status(state)
+
+
+def _chosen(client: Client, wanted: Filter) -> FarmState:
+    """The farm's state with the cards that match only."""
+    state = client.status()
+    if not wanted:
+        return state
+    columns = client.snapshot([]).columns
+    rows = (
+        dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
+    )
+    places = {(row["host"], row["slot"], row["card"]) for row in rows if wanted.matches(row)}
+    cards = [card for card in state.cards if (card.host, card.slot, card.card) in places]
+    return msgspec.structs.replace(state, cards=cards)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

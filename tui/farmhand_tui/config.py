@@ -1,0 +1,44 @@
+"""The terminal's configuration; the text under each key says what it does."""
+
+from pathlib import Path
+
+import msgspec
+
+from farmhand_agent import settings
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file `farmhand.toml`."""
+
+    url: str = "http://127.0.0.1:8428"
+    """Where the collector answers."""
+    token_file: str | None = None
+    """File with the read token; None shows no token."""
+
+
+def load(path: Path | None) -> Config:
+    """Read and check a configuration file; defaults where no path is given.
+
+    Raises:
+        settings.ConfigError: with file, key and what was expected.
+    """
+    config = settings.load(path, Config)
+    try:
+        settings.check_url(config.url, "url")
+        token(config)
+    except settings.ConfigError as error:
+        raise settings.ConfigError(f"{path or 'defaults'}: {error}") from None
+    return config
+
+
+def token(config: Config) -> str | None:
+    """The read token, or None where none is configured.
+
+    Raises:
+        settings.ConfigError: its file cannot be read.
+    """
+    return (
+        None
+        if config.token_file is None
+        else settings.read_secret(Path(config.token_file), "token_file")
+    )
