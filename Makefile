@@ -22,13 +22,13 @@ test-system: $(READY)
 	@$(BIN)/python -m pytest -m system tests/system $(ARGS)
 
 bench: $(READY)
-	@$(BIN)/python -m bench $(ARGS)
+	@$(BIN)/python -m tests.bench $(ARGS)
 
 evaluate: $(READY)
-	@$(BIN)/python -m evaluate $(ARGS)
+	@$(BIN)/python -m tests.evaluate $(ARGS)
 
 docs: $(READY)
-	@$(BIN)/python docs/make_readings.py
+	@$(BIN)/python docs/make_pages.py
 
 # Needs uv; the lock names packages and hashes, never the host they came from.
 lock:

@@ -128,11 +128,13 @@ def _run(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     settings = config.load(options.config)
     state_dir = Path(settings.state_dir)
-    existing = next(p for p in (state_dir, *state_dir.parents) if p.exists())
-    if not existing.is_dir():
-        raise ConfigError(
-            f"{options.config or 'defaults'}: state_dir: {existing} is not a directory"
-        )
+    try:
+        existing = next(p for p in (state_dir, *state_dir.parents) if p.exists())
+        trouble = None if existing.is_dir() else f"{existing} is not a directory"
+    except (OSError, ValueError) as error:
+        trouble = f"{state_dir} cannot be reached: {error}"
+    if trouble:
+        raise ConfigError(f"{options.config or 'defaults'}: state_dir: {trouble}")
     print(f"configuration is good: {settings.host} ships to {settings.ship.url}")
     return 0
 

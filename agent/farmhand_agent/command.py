@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -15,7 +16,12 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the mistake and exit."""
-        self.exit(EXIT_CONFIG, f"{self.prog}: {message} (try {self.prog} --help)\n")
+        self.exit(EXIT_CONFIG, f"{one_line(f'{self.prog}: {message}')} (try {self.prog} --help)\n")
+
+
+def one_line(text: str) -> str:
+    """Text that a terminal shows as it is, on one line: it may quote a file or a command line."""
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def parser(program: str, about: str) -> Parser:
@@ -28,16 +34,20 @@ def parser(program: str, about: str) -> Parser:
 def run(program: str, command: Callable[[], int]) -> int:
     """Run a command; a bad configuration becomes one line on stderr and its exit status."""
     try:
-        return command()
+        status = command()
+        sys.stdout.flush()
     except ConfigError as error:
-        print(f"{program}: {error}", file=sys.stderr)  # noqa: T201  the one place for all three
+        told = one_line(f"{program}: {error}")
+        print(told, file=sys.stderr)  # noqa: T201  the one place for all three
         return EXIT_CONFIG
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        # The reader of our output went away (a pager, `head`): not worth a trace.
-        sys.stderr.close()
+        # The reader of our output went away (a pager, `head`): not worth a trace, and what is
+        # still to be written at exit goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    return status
 
 
 def log_to_stderr(level: str = "INFO") -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 
 from farmhand_agent import settings
+from farmhand_agent.spool import MINIMUM_CAP_BYTES
 
 
 def _host_name() -> str:
@@ -70,10 +71,10 @@ def load(path: Path | None) -> Config:
 def _check(config: Config) -> None:
     settings.in_range(config.interval_seconds, "interval_seconds", 0.2, 600)
     settings.in_range(config.sample_seconds, "sample_seconds", 0.05, config.interval_seconds)
-    settings.in_range(config.ship.spool_bytes, "ship.spool_bytes", 2**18, 2**36)
+    settings.in_range(config.ship.spool_bytes, "ship.spool_bytes", MINIMUM_CAP_BYTES, 2**36)
     settings.check_url(config.ship.url, "ship.url")
     for key, name in (("site", config.site), ("host", config.host)):
-        if not name or not name.isprintable():
+        if not name.strip() or not name.isprintable():
             raise settings.ConfigError(f"{key}: {name!r}, expected a printable name")
     token(config)
 

@@ -7,7 +7,7 @@ under its slot and keeps its tags, so that it is seen as lost.
 import contextlib
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import msgspec
@@ -51,20 +51,32 @@ class Inventory:
         """The cards of one vendor that should be here."""
         return [place for place in self._places.values() if place.vendor == vendor]
 
-    def see(self, seen: Iterable[Place]) -> None:
-        """Take note of cards that are present; a card seen in a new slot has left its old one.
+    def see(self, seen: Iterable[Place], present: Collection[str] = ()) -> list[Place]:
+        """Take note of cards; a card seen in a new slot has left its old one.
 
-        Two cards that show the same identity at once are two cards: neither has moved.
+        Two cards that show the same identity at once are two cards: neither has moved. So a slot
+        that is `present`, whoever reads it, has not been left. Returns the cards as they are to
+        be tagged: one that does not show its identity is the one that was last seen there.
         """
         seen = list(seen)
-        taken = {place.slot for place in seen}
         identities = {place.card for place in seen} - {UNIDENTIFIED}
+        seen = [self._known(place, identities) for place in seen]
+        taken = {place.slot for place in seen} | set(present)
         left = {p.slot for p in self._places.values() if p.card in identities} - taken
         places = {slot: place for slot, place in self._places.items() if slot not in left}
         places |= {place.slot: place for place in seen}
         if places != self._places:
             self._places = places
             self._save()
+        return seen
+
+    def _known(self, place: Place, elsewhere: Collection[str]) -> Place:
+        """The card that was last seen in a place, where nothing speaks against it."""
+        before = self._places.get(place.slot)
+        if place.card != UNIDENTIFIED or before is None or before.card in elsewhere:
+            return place
+        same = before.vendor == place.vendor and place.model in ("", before.model)
+        return before if same else place
 
     def _save(self) -> None:
         beside = self._path.with_suffix(".new")

@@ -10,7 +10,11 @@ import struct
 import time
 from typing import NamedTuple
 
-_LAYOUT = struct.Struct("<d128s64s")
+_COUNT = struct.Struct("<Q")
+_WORD = struct.Struct("<d512s64s")
+_END = _COUNT.size + _WORD.size
+_SIZE = _END + _COUNT.size
+_READS = 100
 
 
 class Doing(NamedTuple):
@@ -25,33 +29,46 @@ class Doing(NamedTuple):
 
 
 class Progress:
-    """One word of shared memory, written by the child and read by the parent."""
+    """One word of shared memory, written by the child and read by the parent.
+
+    A count stands before and behind it: they are equal while nothing is being written. Half of a
+    word could pair a call with the time of another one, and look like a call that is stuck.
+    """
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
-        self._memory = mmap.mmap(fd, _LAYOUT.size)
+        self._memory = mmap.mmap(fd, _SIZE)
+        self._written = 0
 
     @classmethod
     def create(cls) -> "Progress":
         """A new word; its `fd` is to be passed to the child."""
         fd = os.memfd_create("farmhand-progress")
-        os.ftruncate(fd, _LAYOUT.size)
+        os.ftruncate(fd, _SIZE)
         return cls(fd)
 
     def enter(self, slot: str, call: str) -> None:
         """Say that a call is about to be made."""
-        _LAYOUT.pack_into(
-            self._memory, 0, time.monotonic(), slot.encode()[:128], call.encode()[:64]
+        self._written += 1
+        _COUNT.pack_into(self._memory, 0, self._written)
+        _WORD.pack_into(
+            self._memory, _COUNT.size, time.monotonic(), slot.encode()[:512], call.encode()[:64]
         )
+        _COUNT.pack_into(self._memory, _END, self._written)
 
     def idle(self) -> None:
         """Say that no call is being made."""
         self.enter("", "")
 
     def read(self) -> Doing:
-        """What the child does now."""
-        started, slot, call = _LAYOUT.unpack_from(self._memory, 0)
-        return Doing(started, _text(slot), _text(call))
+        """What the child does now; a child that ended while it wrote was between calls."""
+        for _ in range(_READS):
+            (behind,) = _COUNT.unpack_from(self._memory, _END)
+            started, slot, call = _WORD.unpack_from(self._memory, _COUNT.size)
+            (before,) = _COUNT.unpack_from(self._memory, 0)
+            if before == behind:
+                return Doing(started, _text(slot), _text(call))
+        return Doing(time.monotonic(), "", "")
 
     def close(self) -> None:
         """Free the memory and its descriptor."""

@@ -1,20 +1,33 @@
 """Turns what was read on this node into lines of the contract, tagged with where it stands."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
+from farmhand_agent.inventory import Place
 from farmhand_agent.reader import CardWindow
-from farmhand_agent.reading import LineError, Reading, Value, to_line
+from farmhand_agent.reading import UNIDENTIFIED, LineError, Reading, Value, to_line
 
 Put = Callable[[Sequence[str]], None]
 
 
-class Publisher:
-    """Writes readings of one node; a change of a card's state or identity is an event."""
+class _Seen(NamedTuple):
+    card: str
+    model: str
+    lost: bool | None
+    """None where it is only remembered from before the start."""
 
-    def __init__(self, tags: Mapping[str, str], put: Put) -> None:
+
+class Publisher:
+    """Writes readings of one node; a change of a card's state or identity is an event.
+
+    `expected` are the cards that were here before the start: one that was replaced while the
+    agent did not run is an event too.
+    """
+
+    def __init__(self, tags: Mapping[str, str], put: Put, expected: Iterable[Place] = ()) -> None:
         self._tags = dict(tags)
         self._put = put
-        self._last: dict[str, CardWindow] = {}
+        self._last = {place.slot: _Seen(place.card, place.model, None) for place in expected}
 
     def cards(self, time_ns: int, windows: Sequence[CardWindow]) -> None:
         """Publish a window of each card, its identity where it came along, and what changed."""
@@ -44,14 +57,14 @@ class Publisher:
 
     def _news(self, window: CardWindow) -> list[dict[str, Value]]:
         before = self._last.get(window.slot)
-        self._last[window.slot] = window
+        gone = window.state == "lost"
+        self._last[window.slot] = _Seen(window.card, window.model, gone)
         if before is None:
             return []
-        if before.card != window.card:
+        if before.card != window.card and UNIDENTIFIED not in (before.card, window.card):
             text = f"{before.model} {before.card} was replaced by {window.model} {window.card}"
             return [{"kind": "identity", "text": text, "count": 1.0}]
-        if (before.state == "lost") != (window.state == "lost"):
-            gone = window.state == "lost"
+        if before.lost is not None and before.lost != gone:
             text = "the driver no longer lists the card" if gone else "the card is back"
             return [{"kind": "lost" if gone else "returned", "text": text, "count": 1.0}]
         return []

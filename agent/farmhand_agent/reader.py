@@ -101,14 +101,16 @@ class Reader:
                 beat = min(beat + sample_seconds, end)
                 _sleep_until(beat)
                 self._sample()
+                # After a stall the beat starts afresh; samples that were missed are not made up.
+                beat = max(beat, time.monotonic() - sample_seconds)
             self._finish_window()
-            # After a stall the beat starts afresh; samples that were missed are not made up.
             beat = max(beat, time.monotonic() - sample_seconds)
 
     def one_window(self, interval_seconds: float, sample_seconds: float) -> None:
         """Sample for one interval and send one message."""
         self._start_window()
-        end = time.monotonic() + interval_seconds
+        self._sampled = time.monotonic()
+        end = self._sampled + interval_seconds
         self._sample()
         while (now := time.monotonic()) < end:
             _sleep_until(min(now + sample_seconds, end))
@@ -134,31 +136,39 @@ class Reader:
                 continue
             started = time.monotonic()
             fields = self._ask(card, self._source.sample)
-            if fields is not None:
-                read_seconds = time.monotonic() - started
+            read_seconds = time.monotonic() - started
+            if fields is None:
+                self._windows[card.slot].wait(read_seconds)
+            else:
                 self._windows[card.slot].add(fields, length_seconds, read_seconds)
 
     def _ask(self, card: Card, question: Callable[[Card], Fields]) -> Fields | None:
-        """Fields of one card, or None where it did not answer; its last answer is its state."""
+        """Fields of one card, or None where it did not answer; its last answer is its state.
+
+        An unforeseen error ends the reader with the card in the word: the watch sets it apart.
+        """
+        self._progress.enter(card.slot, question.__name__)
+        answer: Fields | None = None
         try:
             answer = question(card)
+            self._states[card.slot] = "ok"
         except CardLost:
             self._states[card.slot] = "lost"
         except CardUnreadable:
             self._states[card.slot] = "unreadable"
-        else:
-            self._states[card.slot] = "ok"
-            return answer
-        finally:
+        except SourceStale:
             self._progress.idle()
-        return None
+            raise
+        self._progress.idle()
+        return answer
 
     def _finish_window(self) -> None:
+        time_ns = time.time_ns()
         want_info = time.monotonic() - self._informed >= INFO_SECONDS
         cards = [self._close(card, want_info) for card in self._cards]
         if want_info:
             self._informed = time.monotonic()
-        self._send(Message(time.time_ns(), cards, self._present))
+        self._send(Message(time_ns, cards, self._present))
         if time.monotonic() - self._enumerated >= ENUMERATE_SECONDS:
             self._enumerate()
 
@@ -168,7 +178,7 @@ class Reader:
             self._windows[card.slot].note(slow)
         state = self._states[card.slot]
         info = self._info(card, want_info) if state == "ok" else None
-        fields = self._windows[card.slot].close() if state == "ok" else {}
+        fields = _fields(self._windows[card.slot].close(), state)
         return CardWindow(card.slot, card.card, card.vendor, card.model, state, fields, info)
 
     def _info(self, card: Card, wanted: bool) -> dict[str, Value] | None:
@@ -180,17 +190,31 @@ class Reader:
         return None if info is None else dict(info)
 
 
+def _fields(closed: dict[str, Value], state: State) -> dict[str, Value]:
+    """What may be told of a card in this state: of one that does not answer, how long it took."""
+    if state == "ok":
+        return closed
+    return {"read_seconds": closed["read_seconds"]} if state == "unreadable" else {}
+
+
 def _sleep_until(moment: float) -> None:
     time.sleep(max(0.0, moment - time.monotonic()))
 
 
-def _print(message: Message) -> None:
-    """One message, one line; a reader whose parent is gone has no reason to live."""
-    try:
-        sys.stdout.buffer.write(msgspec.json.encode(message) + b"\n")
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        os._exit(0)
+def _printer() -> Callable[[Message], None]:
+    """Writes one message a line to stdout, which is kept from a library that prints too."""
+    own = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+    def write(message: Message) -> None:
+        try:
+            own.write(msgspec.json.encode(message) + b"\n")
+            own.flush()
+        except BrokenPipeError:
+            # A reader whose parent is gone has no reason to live.
+            os._exit(0)
+
+    return write
 
 
 def _choose(only: Collection[str], skip: Collection[str]) -> Callable[[str], bool]:
@@ -210,8 +234,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = options.parse_args(arguments)
     log_to_stderr()
     progress = Progress(chosen.progress_fd)
+    send = _printer()
     source = vendors()[chosen.vendor](progress.enter)
-    reader = Reader(source, progress, _choose(chosen.only, chosen.skip), _print)
+    reader = Reader(source, progress, _choose(chosen.only, chosen.skip), send)
     try:
         reader.open()
         if chosen.once:
@@ -219,8 +244,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             reader.run(chosen.interval, chosen.sample)
     except NothingHere as nothing:
-        _print(Message(time.time_ns(), [], [], nothing=str(nothing)))
-    except SourceStale as stale:
+        send(Message(time.time_ns(), [], [], nothing=str(nothing)))
+    except (SourceStale, CardLost, CardUnreadable) as stale:
         # A fresh process is the surest way to forget every stale handle.
         log.warning("%s: %s; starting again", chosen.vendor, stale)
     return 0

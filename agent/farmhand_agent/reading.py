@@ -249,7 +249,10 @@ for _field in FIELDS:
 
 _TAG_ESCAPES = str.maketrans({",": r"\,", "=": r"\=", " ": r"\ "})
 _TEXT_ESCAPES = str.maketrans({'"': r"\"", "\\": "\\\\"})
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_TAIL = re.compile(r"[\\\s]+\Z")
+_BEFORE_ESCAPED = re.compile(r"\\+(?=[,= ])")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Control characters, and halves of characters: these cannot be encoded."""
 
 
 def clean(text: str) -> str:
@@ -257,14 +260,23 @@ def clean(text: str) -> str:
 
     A trailing backslash would escape the separator that follows it, so it goes too.
     """
-    return _CONTROL.sub(" ", text)[:MAX_TAG_VALUE_CHARACTERS].strip().rstrip("\\")
+    return _TAIL.sub("", _CONTROL.sub(" ", text)[:MAX_TAG_VALUE_CHARACTERS].strip())
+
+
+def tag_value(text: str) -> str:
+    """Text as it comes out of a tag again.
+
+    The format has no escape for a backslash: one before a comma, an equals sign or a space would
+    be read as theirs, so it goes.
+    """
+    return _BEFORE_ESCAPED.sub("", clean(text)).strip()
 
 
 def tag_prefix(measurement: str, tags: Mapping[str, str]) -> str:
     """Measurement and tags as line protocol, tags sorted by key, empty ones left out."""
     parts = [measurement]
     for key in sorted(tags):
-        value = clean(tags[key])
+        value = tag_value(tags[key])
         if value:
             parts.append(f"{key}={value.translate(_TAG_ESCAPES)}")
     return ",".join(parts)
@@ -313,8 +325,8 @@ def parse_line(line: str) -> Reading:
     Unknown measurements, tags and fields are kept: readers ignore what they do not know.
 
     Raises:
-        LineError: the line is too long, malformed, carries control characters or a number that
-            is not finite.
+        LineError: the line is too long, malformed, carries control characters, a number that is
+            not finite or a time outside of 64 bits.
     """
     if len(line) > MAX_LINE_BYTES:
         raise LineError(f"{len(line)} characters, expected at most {MAX_LINE_BYTES}")
@@ -328,23 +340,32 @@ def parse_line(line: str) -> Reading:
     fields = {}
     for part in _split_body(body):
         name, text = _pair(part)
+        if "\\" in name:
+            name = _ESCAPED.sub(r"\1", name)
         fields[name] = _field_value(name, text)
-    return Reading(measurement, tags, fields, int(time_text))
+    time_ns = int(time_text)
+    if not -_TIMES <= time_ns < _TIMES:
+        raise LineError(f"time {time_text}, expected nanoseconds in 64 bits")
+    return Reading(measurement, tags, fields, time_ns)
 
 
+_TIMES = 2**63
 # Possessive quantifiers: a hostile line must not make the match walk back.
 _LINE = re.compile(
     r'((?:[^\\ ]++|\\.)++) ((?:[^"\\ ]++|\\.|"(?:[^"\\]++|\\.)*+")++) (-?[0-9]{1,19})'
 )
 _HEAD_PART = re.compile(r"(?:[^\\,]++|\\.)++")
 _BODY_PART = re.compile(r'(?:[^"\\,]++|\\.|"(?:[^"\\]++|\\.)*+")++')
+_KEY_WITH_ESCAPES = re.compile(r"((?:[^\\=]++|\\.)++)=(.+)")
+_QUOTED = re.compile(r'"(?:[^"\\]++|\\.)*+"')
 _ESCAPED = re.compile(r"\\([,= ])")
 _ESCAPED_TEXT = re.compile(r'\\(["\\])')
 
 
 @lru_cache(maxsize=65536)
 def _parse_head(head: str) -> tuple[str, Mapping[str, str]]:
-    measurement, *parts = _HEAD_PART.findall(head) if "\\" in head else head.split(",")
+    plain = "\\" not in head
+    measurement, *parts = head.split(",") if plain else _split(_HEAD_PART, head)
     if not measurement:
         raise LineError("no measurement")
     tags = {}
@@ -357,13 +378,28 @@ def _parse_head(head: str) -> tuple[str, Mapping[str, str]]:
 def _split_body(body: str) -> list[str]:
     """Fields of a body; commas inside quoted text do not separate."""
     plain = body.split(",")
-    if '"' not in body or ("\\" not in body and all(part.count('"') in (0, 2) for part in plain)):
+    if "\\" not in body and ('"' not in body or all(part.count('"') in (0, 2) for part in plain)):
         return plain
-    return _BODY_PART.findall(body)
+    return _split(_BODY_PART, body)
+
+
+def _split(part: re.Pattern[str], text: str) -> list[str]:
+    """Parts between the commas that separate.
+
+    Raises:
+        LineError: nothing stands before, between or behind them.
+    """
+    parts = part.findall(text)
+    if ",".join(parts) != text:
+        raise LineError("a comma too many, expected something on both sides of each")
+    return parts
 
 
 def _pair(part: str) -> tuple[str, str]:
     key, equals, value = part.partition("=")
+    if key.endswith("\\"):
+        match = _KEY_WITH_ESCAPES.fullmatch(part)
+        key, value = match.groups() if match else ("", "")
     if not (key and equals and value):
         raise LineError(f"{part!r}, expected key=value")
     return key, value
@@ -381,7 +417,7 @@ def _field_value(name: str, text: str) -> Value:
 
 def _other_value(name: str, text: str) -> Value:
     """Quoted text, a boolean, or an integer as other writers of line protocol mark it."""
-    if len(text) >= 2 and text[0] == text[-1] == '"':
+    if _QUOTED.fullmatch(text):
         return _ESCAPED_TEXT.sub(r"\1", text[1:-1])
     if text in _BOOLEANS:
         return _BOOLEANS[text]

@@ -1,8 +1,8 @@
 """The agent as a service: watches, schedule, spool and shipper put together."""
 
 import logging
+import queue
 import signal
-import threading
 import time
 from pathlib import Path
 
@@ -39,23 +39,34 @@ class Service:
             settings.ship.org,
             settings.ship.bucket,
         )
-        self._publisher = Publisher(_node_tags(settings), self._spool.put)
+        inventory = Inventory(state_dir / "inventory.json")
+        expected = [place for vendor in _vendors(settings) for place in inventory.expected(vendor)]
+        self._publisher = Publisher(_node_tags(settings), self._spool.put, expected)
         self._host = HostSource(state_dir)
-        self._watches = _watches(settings, state_dir, self._publisher)
+        self._watches = _watches(settings, inventory, self._publisher)
         self._scheduler = BackgroundScheduler(timezone="UTC")
-        self._stop = threading.Event()
+        # An Event must not be set by a signal handler: it may be locked by what was interrupted.
+        self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def run(self) -> None:
         """Read and ship until SIGTERM or SIGINT; what is spooled is flushed first."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: self._stop.set())
+            signal.signal(number, lambda number, _: self._signals.put(number))
         self._start()
         systemd.notify("READY=1")
         log.info("reading each %g s, shipping to %s", *self._pace())
-        while not self._stop.wait(WATCHDOG_SECONDS):
+        while not self._told_to_stop():
             systemd.notify("WATCHDOG=1")
         systemd.notify("STOPPING=1")
         self._end()
+
+    def _told_to_stop(self) -> bool:
+        """Wait for a signal, no longer than the watchdog allows."""
+        try:
+            self._signals.get(timeout=WATCHDOG_SECONDS)
+        except queue.Empty:
+            return False
+        return True
 
     def _pace(self) -> tuple[float, str]:
         return self._settings.interval_seconds, self._settings.ship.url
@@ -81,7 +92,7 @@ class Service:
         self._scheduler.start()
 
     def _end(self) -> None:
-        self._scheduler.shutdown()
+        self._scheduler.shutdown(wait=False)
         for watch in self._watches:
             watch.stop()
         self._shipper.stop(FLUSH_SECONDS)
@@ -111,15 +122,14 @@ def _node_tags(settings: config.Config) -> dict[str, str]:
     return {"site": settings.site, "rack": settings.rack, "host": settings.host}
 
 
-def _watches(settings: config.Config, state_dir: Path, publisher: Publisher) -> list[Watch]:
+def _vendors(settings: config.Config) -> list[str]:
     enabled = {"nvidia": settings.nvidia.enabled}
-    inventory = Inventory(state_dir / "inventory.json")
+    return [vendor for vendor, wanted in enabled.items() if wanted]
+
+
+def _watches(settings: config.Config, inventory: Inventory, publisher: Publisher) -> list[Watch]:
     pace = (settings.interval_seconds, settings.sample_seconds)
-    return [
-        Watch(vendor, *pace, inventory, publisher.cards)
-        for vendor, wanted in enabled.items()
-        if wanted
-    ]
+    return [Watch(v, *pace, inventory, publisher.cards) for v in _vendors(settings)]
 
 
 def _usage(readers: list[int]) -> dict[str, Value]:

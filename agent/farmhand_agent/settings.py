@@ -64,6 +64,7 @@ def check_url(url: str, key: str) -> None:
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        usable = usable and url.isprintable() and " " not in url
     except ValueError:
         usable = False
     if not usable or parts.query or parts.fragment or parts.username:
@@ -82,9 +83,9 @@ def read_secret(path: Path, key: str) -> str:
         text = path.read_text(encoding="utf-8").strip()
     except OSError as error:
         raise ConfigError(f"{key}: {path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
+    except ValueError:
         raise ConfigError(f"{key}: {path} is not text, expected one line") from None
-    if not text or not text.isprintable():
+    if not text or not text.isprintable() or not text.isascii():
         raise ConfigError(f"{key}: {path} is empty or not one line, expected one secret")
     return text
 

@@ -140,8 +140,10 @@ class Shipper:
                 self._clock.wait(self._stopping, self._round(batches))
             else:
                 self._spool.wait(IDLE_SECONDS)
-        self._flush()
-        self._wire.close()
+        try:
+            self._flush()
+        finally:
+            self._wire.close()
 
     def _flush(self) -> None:
         while self._clock.monotonic() < self._flush_until:

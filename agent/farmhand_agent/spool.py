@@ -455,7 +455,7 @@ PRAGMA wal_autocheckpoint = {_LOG_PAGES};
 
 
 class _Tally(NamedTuple):
-    """What the file counts: points that wait, points dropped since it was made."""
+    """What the file counts: points that it holds, points dropped since it was made."""
 
     points: int
     dropped: int
@@ -519,12 +519,14 @@ class _Disk:
             raise _DamagedError("it is empty")
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         path.chmod(0o600)
-        self._hidden = False
+        self._hides = False
         self._connection = _connect(path)
         try:
             self._prepare(unclean, cap_bytes)
         except BaseException:
             self._connection.close()
+            if not path.stat().st_size:
+                path.unlink()
             raise
 
     def _prepare(self, unclean: bool, cap_bytes: int) -> None:
@@ -535,9 +537,10 @@ class _Disk:
             raise _DamagedError("quick_check failed")
         self._checkpoint()
         self._connection.executescript(_SCHEMA)
-        self.points, self.bytes = self._sums("SELECT id FROM batch", ())
+        self.points, self.bytes = self._sums("true", ())
+        self._stored_points = self.points
         tally = _tally(self._connection)
-        if tally is None:
+        if tally is None or tally.points != self.points:
             raise _DamagedError("its counts are wrong")
         self.dropped = tally.dropped
         self.last_id = self._last_id()
@@ -547,10 +550,11 @@ class _Disk:
         """Keep a row, dropping the oldest when the file is full."""
         while not self._try_insert(row):
             self._evict(len(row.body))
+        self._stored_points += row.points
         self.points += row.points
         self.bytes += len(row.body)
         self.last_id = max(self.last_id, row.id)
-        if self._hidden:
+        if self._hides:
             self._sweep()
         return True
 
@@ -580,7 +584,7 @@ class _Disk:
     def add_dropped(self, points: int) -> bool:
         """Add to the count of dropped points that the file keeps."""
         with self._transaction():
-            self._keep_tally(self.points, self.dropped + points)
+            self._keep_tally(self._stored_points, self.dropped + points)
         self.dropped += points
         return True
 
@@ -592,7 +596,8 @@ class _Disk:
         with contextlib.suppress(sqlite3.Error):
             self._connection.close()
         try:
-            self._ballast.write_bytes(bytes(_LOG_BYTES))
+            # A little less than the log, or it would not fit where the log was.
+            self._ballast.write_bytes(bytes((_LOG_PAGES_LARGEST - 1) * _PAGE_BYTES))
         except OSError:
             with contextlib.suppress(OSError):
                 self._ballast.unlink(missing_ok=True)
@@ -626,12 +631,12 @@ class _Disk:
         """Make the log as large as it may become; SQLite starts it over without shrinking it."""
         self._checkpoint()
         self._connection.execute("PRAGMA wal_autocheckpoint = 0")
-        # Nothing is changed here, so nothing can be lost by syncing once at the end.
+        # What is written here says nothing, so it is enough to sync once at the end.
         self._connection.execute("PRAGMA synchronous = NORMAL")
         with contextlib.suppress(sqlite3.OperationalError):
-            for _ in range(_LOG_PAGES_LARGEST):
-                with self._transaction():
-                    self._keep_tally(self.points, self.dropped)
+            for _ in range(_LOG_PAGES_LARGEST // 2):
+                self._connection.execute("INSERT INTO filler VALUES ('')")
+                self._connection.execute("DELETE FROM filler")
         self._checkpoint()
         self._connection.execute("PRAGMA synchronous = FULL")
         self._connection.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
@@ -682,7 +687,7 @@ class _Disk:
         try:
             with self._transaction():
                 self._connection.execute("INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?)", values)
-                self._keep_tally(self.points + row.points, self.dropped)
+                self._keep_tally(self._stored_points + row.points, self.dropped)
         except sqlite3.OperationalError as error:
             if _is_full(error) and self._number("SELECT EXISTS (SELECT 1 FROM batch)"):
                 return False
@@ -690,19 +695,21 @@ class _Disk:
         return True
 
     def _delete(self, ids: Sequence[int], *, dropped: bool = False) -> None:
-        points, size = self._sums(_marks(ids), ids)
+        stored, _ = self._sums(f"id IN ({_marks(ids)})", ids)
+        points, size = self._sums(_shown(ids), ids)
         lost = points if dropped else 0
         with self._transaction():
             self._connection.execute(f"DELETE FROM batch WHERE id IN ({_marks(ids)})", ids)  # noqa: S608 - question marks
-            self._keep_tally(self.points - points, self.dropped + lost)
+            self._keep_tally(self._stored_points - stored, self.dropped + lost)
+        self._stored_points -= stored
         self.points -= points
         self.bytes -= size
         self.dropped += lost
 
     def _hide(self, ids: Sequence[int]) -> None:
-        points, size = self._sums(_marks(ids), ids)
+        points, size = self._sums(_shown(ids), ids)
         self._connection.executemany("INSERT OR IGNORE INTO gone VALUES (?)", [(i,) for i in ids])
-        self._hidden = True
+        self._hides = True
         self.points -= points
         self.bytes -= size
 
@@ -711,14 +718,13 @@ class _Disk:
         for part in _chunks([id_ for (id_,) in self._connection.execute("SELECT id FROM gone")]):
             self._delete(part)
         self._connection.execute("DELETE FROM gone")
-        self._hidden = False
+        self._hides = False
 
-    def _sums(self, ids: str, values: Sequence[int]) -> tuple[int, int]:
-        """Points and bytes of rows that wait; a spoilt count cannot exceed its text."""
+    def _sums(self, where: str, values: Sequence[int]) -> tuple[int, int]:
+        """Points and bytes of some rows; a spoilt count cannot exceed its text."""
         points, size = self._connection.execute(
             "SELECT coalesce(sum(max(1, min(points, length(body)))), 0),"  # noqa: S608 - constants and question marks
-            " coalesce(sum(length(body)), 0) FROM batch"
-            f" WHERE id IN ({ids}) AND id NOT IN (SELECT id FROM gone)",
+            f" coalesce(sum(length(body)), 0) FROM batch WHERE {where}",
             values,
         ).fetchone()
         return int(points), int(size)
@@ -754,6 +760,10 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _marks(ids: Sequence[int]) -> str:
     return ",".join("?" * len(ids))
+
+
+def _shown(ids: Sequence[int]) -> str:
+    return f"id IN ({_marks(ids)}) AND id NOT IN (SELECT id FROM gone)"  # noqa: S608 - question marks
 
 
 def _chunks(ids: Sequence[int]) -> Iterator[Sequence[int]]:
@@ -815,6 +825,10 @@ def _set_aside(path: Path) -> Path:
     return aside
 
 
+# A message about a damaged schema quotes it, and may not even be text.
+_UNREADABLE = (sqlite3.Error, ValueError)
+
+
 def _salvage(aside: Path, disk: _Disk) -> tuple[int, _Tally]:
     """Copy the readable rows of a damaged file; from both ends, for the damage may be in between.
 
@@ -832,12 +846,12 @@ def _salvage(aside: Path, disk: _Disk) -> tuple[int, _Tally]:
                 break
             disk.insert(row)
             saved += row.points
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(*_UNREADABLE):
             return saved, _tally(connection) or _Tally(0, 0)
     return saved, _Tally(0, 0)
 
 
 def _readable(connection: sqlite3.Connection, query: str) -> Iterator[tuple[int, ...]]:
     """Rows of a query up to the first error."""
-    with contextlib.suppress(sqlite3.Error):
+    with contextlib.suppress(*_UNREADABLE):
         yield from connection.execute(query)

@@ -1,5 +1,6 @@
 """Telling systemd that the service is ready, alive or stopping; silent where it is not asked."""
 
+import contextlib
 import os
 import socket
 
@@ -11,6 +12,8 @@ def notify(state: str) -> None:
         return
     if address.startswith("@"):
         address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notifier:
+    kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
+    # A socket that nobody listens to any more is no reason to stop reading cards.
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, kind) as notifier:
         notifier.connect(address)
         notifier.sendall(state.encode())

@@ -14,21 +14,35 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from farmhand_agent.inventory import Inventory, Place
 from farmhand_agent.progress import Doing, Progress
-from farmhand_agent.reader import CardWindow, Message
+from farmhand_agent.reader import CardWindow, Message, State
+from farmhand_agent.reading import UNIDENTIFIED, Value
 
 log = logging.getLogger(__name__)
 
-STUCK_SECONDS = 10.0
-"""A call into a driver that takes longer counts as stuck; healthy ones take milliseconds."""
-RETRY_SECONDS = (15.0, 600.0)
-"""First and longest wait before a card that was set apart, or a driver, is tried again."""
-NOTHING_RETRY_SECONDS = 60.0
-"""How often a machine without cards of a vendor is looked at again."""
+STOP_SECONDS = 5.0
+"""Longest wait for the watch to end; readers that hang in the kernel are left to it."""
+
+
+class Patience(NamedTuple):
+    """How long the watch waits for what."""
+
+    stuck_seconds: float = 10.0
+    """A call into a driver that takes longer counts as stuck; healthy ones take milliseconds."""
+    retry_seconds: tuple[float, float] = (15.0, 600.0)
+    """First and longest wait before a card that was set apart, or a driver, is tried again."""
+    restart_seconds: float = 1.0
+    """Wait before a reader that ended of itself is started again."""
+    nothing_seconds: float = 60.0
+    """How often a machine without cards of a vendor is looked at again."""
+
+
+PATIENCE = Patience()
 
 Deliver = Callable[[int, Sequence[CardWindow]], None]
 """Takes a wall-clock time in nanoseconds and the windows that belong to it."""
@@ -41,15 +55,22 @@ class _Child:
         self.slot = slot
         self.progress = Progress.create()
         self.heard = time.monotonic()
-        self.stuck: Doing | None = None
+        self.has_read = False
         self.nothing: str | None = None
         self._rest = b""
-        self.process = subprocess.Popen(
-            [*command, "--progress-fd", str(self.progress.fd)],
-            stdout=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
-            pass_fds=[self.progress.fd],
-        )
+        try:
+            self.process = subprocess.Popen(
+                [*command, "--progress-fd", str(self.progress.fd)],
+                stdout=subprocess.PIPE,
+                stdin=subprocess.DEVNULL,
+                pass_fds=[self.progress.fd],
+                # What a terminal or a supervisor sends to the agent is not meant for its readers:
+                # one that ends while the agent goes on would count as a crash.
+                process_group=0,
+            )
+        except OSError:
+            self.progress.close()
+            raise
         assert self.process.stdout is not None
         self.fd = self.process.stdout.fileno()
 
@@ -60,37 +81,52 @@ class _Child:
             return None
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         self.heard = time.monotonic()
-        return [msgspec.json.decode(line, type=Message) for line in lines]
+        return [message for line in lines if (message := _decoded(line)) is not None]
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for its end; whether it came."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(seconds)
+        return self.process.returncode is not None
 
     def kill(self) -> bool:
         """Kill it; whether it is gone (a process in uninterruptible sleep stays)."""
         self.process.kill()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(0.5)
-        return self.process.returncode is not None
+        return self.wait(0.5)
 
     def close(self) -> None:
+        """Let go of its pipe and its word."""
         assert self.process.stdout is not None
         self.process.stdout.close()
         self.progress.close()
 
 
+def _decoded(line: bytes) -> Message | None:
+    try:
+        return msgspec.json.decode(line, type=Message)
+    except msgspec.DecodeError as error:
+        log.warning("a reader said what cannot be understood: %s", error)
+        return None
+
+
 class _Retry:
     """When something may be tried again, ever more rarely."""
 
-    def __init__(self) -> None:
-        self._delay = RETRY_SECONDS[0]
+    def __init__(self, patience: Patience) -> None:
+        self._delay, self._longest = patience.retry_seconds
         self.due = time.monotonic() + self._delay
 
     def postpone(self) -> None:
-        self._delay = min(self._delay * 2, RETRY_SECONDS[1])
+        """Try again later than the last time."""
+        self._delay = min(self._delay * 2, self._longest)
         self.due = time.monotonic() + self._delay
 
 
 def reader_command(vendor: str, interval_seconds: float, sample_seconds: float) -> list[str]:
     """How a reader child of a vendor is started."""
     return [
-        *(sys.executable, "-m", "farmhand_agent.reader", vendor),
+        # -P: nothing that lies in the working directory is imported.
+        *(sys.executable, "-P", "-m", "farmhand_agent.reader", vendor),
         *("--interval", repr(interval_seconds), "--sample", repr(sample_seconds)),
     ]
 
@@ -105,20 +141,22 @@ class Watch:
         sample_seconds: float,
         inventory: Inventory,
         deliver: Deliver,
+        patience: Patience = PATIENCE,
     ) -> None:
         self._vendor = vendor
         self._interval_seconds = interval_seconds
         self._command = reader_command(vendor, interval_seconds, sample_seconds)
         self._inventory = inventory
         self._deliver = deliver
+        self._patience = patience
         self._selector = selectors.DefaultSelector()
         self._children: list[_Child] = []
         self._hanging: list[_Child] = []
         self._apart: dict[str, _Retry] = {}
         self._driver: _Retry | None = None
         self._next_main = 0.0
-        self._present: set[str] | None = None
         self._delivered: dict[str, float] = {}
+        self._heard: dict[str, float] = {}
         self._answered: dict[str, float] = {}
         self._said_nothing = ""
         self._stop = threading.Event()
@@ -129,9 +167,10 @@ class Watch:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the readers and wait for the thread."""
+        """End the readers; returns within `STOP_SECONDS` whatever hangs."""
         self._stop.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join(STOP_SECONDS)
 
     def pids(self) -> list[int]:
         """Processes of the readers that run now."""
@@ -140,21 +179,33 @@ class Watch:
     def _run(self) -> None:
         started = time.monotonic()
         self._delivered = {p.slot: started for p in self._inventory.expected(self._vendor)}
-        self._answered = dict(self._delivered)
+        self._heard, self._answered = dict(self._delivered), dict(self._delivered)
         while not self._stop.is_set():
-            self._start_due()
-            for key, _ in self._selector.select(min(1.0, self._interval_seconds / 2)):
-                self._receive(key.data)
-            self._judge()
-            self._fill_gaps()
+            try:
+                self._turn()
+            except Exception:
+                # A watch that is gone would go unnoticed: its cards would just fall silent.
+                log.exception("%s: watching failed in an unforeseen way", self._vendor)
+                self._stop.wait(self._patience.restart_seconds)
         for child in list(self._children):
             child.kill()
             self._forget(child)
+        self._selector.close()
+
+    def _turn(self) -> None:
+        self._start_due()
+        for key, _ in self._selector.select(min(1.0, self._interval_seconds / 2)):
+            self._receive(key.data)
+        self._judge()
+        self._fill_gaps()
 
     # --- starting ---
 
     def _start_due(self) -> None:
         now = time.monotonic()
+        if any(child.slot is None for child in self._hanging):
+            # The driver as a whole hangs: any reader would hang beside the one that does.
+            return
         running = {child.slot for child in (*self._children, *self._hanging)}
         if None not in running and now >= self._next_main:
             self._start(None)
@@ -164,8 +215,14 @@ class Watch:
                 self._start(slot)
 
     def _start(self, slot: str | None) -> None:
-        chosen = [("--only", slot)] if slot else [("--skip", apart) for apart in self._apart]
-        child = _Child([*self._command, *(word for pair in chosen for word in pair)], slot)
+        chosen = [f"--only={slot}"] if slot else [f"--skip={apart}" for apart in self._apart]
+        try:
+            child = _Child([*self._command, *chosen], slot)
+        except OSError as error:
+            log.warning("%s: a reader cannot be started: %s", self._vendor, error.strerror)
+            if slot is None:
+                self._postpone_driver()
+            return
         self._children.append(child)
         self._selector.register(child.fd, selectors.EVENT_READ, child)
 
@@ -184,19 +241,22 @@ class Watch:
         if message.nothing is not None:
             self._tell_nothing(message.nothing)
             return
-        self._present = set(message.present)
+        child.has_read = True
+        self._said_nothing = ""
+        places = [Place(w.slot, w.card, w.vendor, w.model) for w in message.cards]
+        known = self._inventory.see(places, message.present)
+        windows = [_tagged(w, place) for w, place in zip(message.cards, known, strict=True)]
         if child.slot is None:
             self._driver = None
-        known = [Place(w.slot, w.card, w.vendor, w.model) for w in message.cards]
-        self._inventory.see(known)
-        self._answered |= {w.slot: time.monotonic() for w in message.cards if w.state == "ok"}
-        self._publish(message.time_ns, message.cards)
-        if child.slot is None:
-            self._publish(message.time_ns, [_lost(place) for place in self._missing()])
+            windows += [_window(place, "lost", {}) for place in self._missing(message.present)]
+        now = time.monotonic()
+        self._heard |= {w.slot: now for w in windows}
+        self._answered |= {w.slot: now for w in windows if w.state == "ok"}
+        self._publish(message.time_ns, windows)
 
-    def _missing(self) -> list[Place]:
-        present = self._present or set()
-        return [p for p in self._inventory.expected(self._vendor) if p.slot not in present]
+    def _missing(self, present: Iterable[str]) -> list[Place]:
+        there = set(present)
+        return [p for p in self._inventory.expected(self._vendor) if p.slot not in there]
 
     def _publish(self, time_ns: int, windows: Iterable[CardWindow]) -> None:
         windows = list(windows)
@@ -214,54 +274,61 @@ class Watch:
 
     def _ended(self, child: _Child) -> None:
         """A reader closed its end: it had nothing to read, was asked to start again, or crashed."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            child.process.wait(1.0)
+        gone = child.wait(1.0) or child.kill()
         doing = child.progress.read()
-        self._forget(child)
+        self._set_aside(child, doing, gone)
         if child.nothing is not None:
-            self._next_main = time.monotonic() + NOTHING_RETRY_SECONDS
+            if child.slot is None:
+                self._next_main = time.monotonic() + self._patience.nothing_seconds
         elif doing.call:
-            log.warning("%s: reader ended in %s", self._vendor, _place(doing))
+            log.warning("%s: reader ended %s", self._vendor, _place(doing))
             self._blame(child, doing)
+        elif child.slot is None and child.has_read:
+            self._next_main = time.monotonic() + self._patience.restart_seconds
         elif child.slot is None:
-            self._next_main = time.monotonic() + 1.0
+            self._postpone_driver()
 
     def _judge(self) -> None:
         """Kill readers whose call is stuck, or which are silent for no reason that they told."""
         now = time.monotonic()
         for child in list(self._children):
             doing = child.progress.read()
-            stuck = bool(doing.call) and now - doing.started > STUCK_SECONDS
-            silent = now - child.heard > self._interval_seconds + 2 * STUCK_SECONDS
+            stuck_seconds = self._patience.stuck_seconds
+            stuck = bool(doing.call) and now - doing.started > stuck_seconds
+            silent = now - child.heard > self._interval_seconds + 2 * stuck_seconds
             if stuck or silent:
-                log.warning("%s: reader is stuck in %s", self._vendor, _place(doing))
-                child.stuck = doing
+                log.warning("%s: reader is stuck %s", self._vendor, _place(doing))
                 gone = child.kill()
                 self._blame(child, doing)
-                self._set_aside(child, gone)
+                self._set_aside(child, doing, gone)
         for child in [c for c in self._hanging if c.process.poll() is not None]:
             self._hanging.remove(child)
             child.close()
 
-    def _set_aside(self, child: _Child, gone: bool) -> None:
+    def _set_aside(self, child: _Child, doing: Doing, gone: bool) -> None:
         if gone:
             self._forget(child)
             return
         self._selector.unregister(child.fd)
         self._children.remove(child)
         # It hangs in the kernel: a second reader of the same thing would hang beside it.
-        child.slot = child.stuck.slot if child.stuck and child.stuck.slot else child.slot
+        child.slot = child.slot or doing.slot or None
         self._hanging.append(child)
 
     def _blame(self, child: _Child, doing: Doing) -> None:
-        slot = doing.slot or child.slot
-        if slot:
-            self._apart.setdefault(slot, _Retry())
-            if child.slot is None:
-                self._next_main = 0.0
+        """Set the card apart that was being read; without one, or in vain, blame the driver."""
+        if child.slot is not None:
+            # It has a reader of its own already, and waits for its next turn.
             return
+        if doing.slot and doing.slot not in self._apart:
+            self._apart[doing.slot] = _Retry(self._patience)
+            self._next_main = 0.0
+        else:
+            self._postpone_driver()
+
+    def _postpone_driver(self) -> None:
         if self._driver is None:
-            self._driver = _Retry()
+            self._driver = _Retry(self._patience)
         else:
             self._driver.postpone()
         self._next_main = self._driver.due
@@ -275,75 +342,89 @@ class Watch:
     # --- speaking for cards that cannot ---
 
     def _fill_gaps(self) -> None:
-        """Give a reading for each expected card that has none; a card set apart is not waited for.
-
-        The others are given the time that a new reader needs to start.
-        """
+        """Give a reading, each interval, for each expected card whose reader gives none."""
         now = time.monotonic()
         gaps = []
         for place in self._inventory.expected(self._vendor):
-            patience = 1.0 if place.slot in self._apart else 3.0
-            silence = now - self._delivered.setdefault(place.slot, now)
-            if silence > patience * self._interval_seconds + (patience - 1) * STUCK_SECONDS / 2:
+            silence = now - self._heard.setdefault(place.slot, now)
+            since = now - self._delivered.setdefault(place.slot, now)
+            if silence > self._longest_silence(place.slot) and since >= self._interval_seconds:
                 unanswered = now - self._answered.setdefault(place.slot, now)
                 gaps.append(_window(place, "unreadable", {"read_seconds": unanswered}))
         self._publish(time.time_ns(), gaps)
 
+    def _longest_silence(self, slot: str) -> float:
+        """Seconds within which a healthy reader is heard, even where a neighbour held it up.
 
-def _lost(place: Place) -> CardWindow:
-    return _window(place, "lost", {})
+        A card set apart is not waited for until its own reader has spoken.
+        """
+        if slot in self._apart and not any(c.slot == slot and c.has_read for c in self._children):
+            return self._interval_seconds
+        return 3 * self._interval_seconds + self._patience.stuck_seconds
 
 
-def _window(place: Place, state: str, fields: dict[str, float]) -> CardWindow:
-    return msgspec.convert(
-        {**msgspec.structs.asdict(place), "state": state, "fields": fields}, CardWindow
-    )
+def _tagged(window: CardWindow, place: Place) -> CardWindow:
+    return msgspec.structs.replace(window, card=place.card, model=place.model)
+
+
+def _window(place: Place, state: State, fields: dict[str, Value]) -> CardWindow:
+    return CardWindow(place.slot, place.card, place.vendor, place.model, state, fields)
 
 
 def _place(doing: Doing) -> str:
     if not doing.call:
-        return "no call"
-    return f"{doing.call} of slot {doing.slot}" if doing.slot else f"{doing.call} of the driver"
+        return "between calls"
+    what = f"slot {doing.slot}" if doing.slot else "the driver"
+    return f"in {doing.call} of {what}"
 
 
-def read_once(vendor: str, interval_seconds: float, sample_seconds: float) -> Message:
+def read_once(
+    vendor: str, interval_seconds: float, sample_seconds: float, patience: Patience = PATIENCE
+) -> Message:
     """One window of a vendor's cards, read now; a card that hangs or crashes is left unreadable.
 
-    Cards that could not be read are in `present` order among the others only where they can be
-    named; a driver that fails as a whole is told in `nothing`.
+    Such a card is `unidentified` and comes after the others. A driver that fails as a whole is
+    told in `nothing`.
     """
     skip: list[str] = []
     while True:
-        command = [*reader_command(vendor, interval_seconds, sample_seconds), "--once"]
-        child = _Child([*command, *(word for slot in skip for word in ("--skip", slot))], None)
-        message = _await(child, interval_seconds)
-        doing = child.progress.read()
-        child.close()
+        command = reader_command(vendor, interval_seconds, sample_seconds)
+        chosen = [f"--skip={slot}" for slot in skip]
+        try:
+            child = _Child([*command, "--once", *chosen], None)
+        except OSError as error:
+            return _nothing(f"a reader cannot be started: {error.strerror}")
+        try:
+            message = _await(child, interval_seconds, patience)
+            doing = child.progress.read()
+        finally:
+            child.kill()
+            child.close()
         if message is not None:
-            bad = [_window(Place(s, "unidentified", vendor, ""), "unreadable", {}) for s in skip]
+            places = [Place(slot, UNIDENTIFIED, vendor, "") for slot in skip]
+            bad = [_window(place, "unreadable", {}) for place in places]
             return msgspec.structs.replace(message, cards=[*message.cards, *bad])
         if not doing.slot or doing.slot in skip:
-            reason = f"the reader failed in {_place(doing)}"
-            return Message(time.time_ns(), [], [], nothing=reason)
+            return _nothing(f"the reader failed {_place(doing)}")
         skip.append(doing.slot)
 
 
-def _await(child: _Child, interval_seconds: float) -> Message | None:
-    """The reader's one message, or None when it crashed or is stuck (it is then killed)."""
+def _nothing(reason: str) -> Message:
+    return Message(time.time_ns(), [], [], nothing=reason)
+
+
+def _await(child: _Child, interval_seconds: float, patience: Patience) -> Message | None:
+    """The reader's one message, or None when it crashed or is stuck."""
     with selectors.DefaultSelector() as selector:
         selector.register(child.fd, selectors.EVENT_READ)
-        give_up = time.monotonic() + interval_seconds + 2 * STUCK_SECONDS
+        give_up = time.monotonic() + interval_seconds + 2 * patience.stuck_seconds
         while time.monotonic() < give_up:
             doing = child.progress.read()
-            if doing.call and time.monotonic() - doing.started > STUCK_SECONDS:
+            if doing.call and time.monotonic() - doing.started > patience.stuck_seconds:
                 break
-            if selector.select(0.2):
+            if selector.select(min(0.2, patience.stuck_seconds)):
                 messages = child.receive()
-                if messages is None:
-                    child.process.wait(1.0)
-                    return None
-                if messages:
-                    child.process.wait(5.0)
-                    return messages[0]
-    child.kill()
+                if messages is None or messages:
+                    child.wait(1.0)
+                    return messages[0] if messages else None
     return None

@@ -26,8 +26,12 @@ class Window:
         """Take one sample that stands for `length_seconds` and took `read_seconds` to read."""
         self._samples += 1
         self._length_seconds += length_seconds
-        self._read_seconds = max(self._read_seconds, read_seconds)
+        self.wait(read_seconds)
         self.note(fields, length_seconds)
+
+    def wait(self, read_seconds: float) -> None:
+        """Take note of how long a read took, whether it gave something or not."""
+        self._read_seconds = max(self._read_seconds, read_seconds)
 
     def note(self, fields: Fields, length_seconds: float = _INSTANT_SECONDS) -> None:
         """Take values without counting a sample, such as those asked for once a window."""

@@ -46,7 +46,9 @@ def _parser() -> Parser:
     simulate = commands.add_parser("simulate", help="post a simulated farm to a collector")
     simulate.add_argument("--cards", type=int, default=64, metavar="N")
     simulate.add_argument("--seed", type=int, default=0)
-    simulate.add_argument("--faults", choices=("none", "some", "all"), default="some")
+    simulate.add_argument(
+        "--faults", default="some", help="none, some, all, or kinds with commas between"
+    )
     simulate.add_argument("--url", default="http://127.0.0.1:8428")
     simulate.add_argument("--token-file", type=Path, metavar="FILE")
     simulate.add_argument("--history", type=float, default=3600.0, metavar="SECONDS")
@@ -129,6 +131,10 @@ def _simulate(options: argparse.Namespace) -> int:
     log_to_stderr()
     from farmhand_collector import simulator
 
+    try:
+        simulator.check_faults(options.faults)
+    except ValueError as error:
+        raise ConfigError(f"--faults: {error}") from None
     simulator.run(
         options.cards,
         options.seed,

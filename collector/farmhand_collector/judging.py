@@ -40,7 +40,13 @@ class Judge:
     ) -> None:
         self.state = state or State()
         self._facts = facts or catalogue_facts()
-        self._framer = Framer(every_ns, lag_ns, self.state.roster, self.state.end_ns + lag_ns)
+        self._framer = Framer(
+            every_ns,
+            lag_ns,
+            self.state.roster,
+            watermark_ns=self.state.end_ns + lag_ns,
+            facts=self.state.facts,
+        )
 
     def feed(self, blocks: Sequence[Block]) -> Iterator[Tick]:
         """Take readings in order of arrival; give a tick for each frame that they close."""

@@ -42,18 +42,24 @@ def shown(roster: Sequence[CardKey], verdicts: Verdicts) -> list[int]:
     """Cards of the roster to speak of, in the order of their places.
 
     A silent row is left out when its card lives elsewhere or its slot holds another card now:
-    it was moved or replaced, and what is to be said of it is said there.
+    it was moved or replaced, and what is to be said of it is said there. A card of which no
+    reading was judged yet is left out too.
     """
-    living = [i for i in range(len(roster)) if not verdicts.silent[i]]
+    known = [i for i in range(len(roster)) if verdicts.seen_ns[i]]
+    living = [i for i in known if not verdicts.silent[i]]
     cards = {roster[i].card for i in living if roster[i].card != UNIDENTIFIED}
-    slots = {(roster[i].site, roster[i].host, roster[i].slot) for i in living}
+    slots = {_slot(roster[i]) for i in living}
     left = {
         i
-        for i, card in enumerate(roster)
-        if verdicts.silent[i] and (card.card in cards or (card.site, card.host, card.slot) in slots)
+        for i in known
+        if verdicts.silent[i] and (roster[i].card in cards or _slot(roster[i]) in slots)
     }
-    rest = [i for i in range(len(roster)) if i not in left]
+    rest = [i for i in known if i not in left]
     return sorted(rest, key=lambda i: _place(roster[i]))
+
+
+def _slot(card: CardKey) -> tuple[str, str, str]:
+    return (card.site, card.host, card.slot)
 
 
 def _place(card: CardKey) -> tuple[Any, ...]:

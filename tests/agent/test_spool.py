@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -191,31 +191,17 @@ def test_readings_and_counts_survive_a_restart(path: Path) -> None:
         assert (spool.points, spool.dropped_points_total, spool.last_id) == (2, 1, last)
 
 
-def test_the_boot_time_is_told_only_for_this_boot(path: Path) -> None:
+def test_the_boot_time_is_told_only_for_this_boot(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Readings of an earlier boot cannot be dated again: nobody knows how far its clock was off."""
     spool = Spool(path, CAP, boot_time=lambda: 1234)
     spool.put(["a 1"])
     assert [batch.boot_time_ns for batch in spool.batches()] == [1234]
     spool.close()
-    rewrite(path, "UPDATE batch SET boot = 'another', crc = ?", another_boot)
+    monkeypatch.setattr("farmhand_agent.spool._boot_id", lambda: "another boot")
     with opened(path) as spool:
         assert [batch.boot_time_ns for batch in spool.batches()] == [None]
-
-
-def rewrite(path: Path, statement: str, value: Callable[[sqlite3.Connection], int]) -> None:
-    connection = sqlite3.connect(path)
-    with connection:
-        connection.execute(statement, (value(connection),))
-    connection.close()
-
-
-def another_boot(connection: sqlite3.Connection) -> int:
-    from farmhand_agent.spool import _Row
-
-    id_, boot_time, points, body = connection.execute(
-        "SELECT id, boot_time_ns, points, body FROM batch"
-    ).fetchone()
-    return _Row(id_, "another", boot_time, points, body).checksum()
 
 
 def test_ids_are_never_used_again(path: Path) -> None:
@@ -385,6 +371,85 @@ def test_a_disk_that_fails_later_costs_nothing_that_fits_in_memory(path: Path) -
     spool.put(["d 4"])
     assert spool.degraded is None
     assert waiting(spool) == ["a 1", "c 3", "d 4"]
+    spool.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 3 MiB; needs the right to mount."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this user cannot mount a file system")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def fill_disk(disk: Path, *, but: int = 0) -> None:
+    """Take all space that is left, but so many bytes."""
+    filler = disk / "filler"
+    status = os.statvfs(disk)
+    size = filler.stat().st_size if filler.exists() else 0
+    with filler.open("ab") as file:
+        os.posix_fallocate(file.fileno(), size, status.f_bavail * status.f_frsize - but)
+
+
+def test_a_disk_filled_by_others_is_no_trouble(small_disk: Path) -> None:
+    """The spool took its space at the start, and takes it over a restart."""
+    path = small_disk / "spool.sqlite"
+    with opened(path, 2 * CAP) as spool:
+        fill_disk(small_disk)
+        for number in range(200):
+            spool.put([wide(number)])
+        spool.ack([batch.id for batch in spool.batches()])
+        left = waiting(spool)
+        assert spool.degraded is None
+    with opened(path, 2 * CAP) as spool:
+        assert waiting(spool) == left
+        for number in range(200):
+            spool.put([wide(number)])
+        assert spool.degraded is None
+
+
+def test_a_full_disk_does_not_send_the_same_again(small_disk: Path) -> None:
+    """The disk was nearly full from the start: what cannot be deleted is still not repeated."""
+    path = small_disk / "spool.sqlite"
+    clock = Hand()
+    fill_disk(small_disk, but=900_000)
+    spool = Spool(path, 2 * CAP, monotonic=clock)
+    lines = [wide(number) for number in range(100)]
+    for line in lines:
+        spool.put([line])
+    assert spool.degraded is not None
+    delivered = []
+    while batches := spool.batches(max_bytes=50_000):
+        delivered += [batch.body.decode() for batch in batches]
+        spool.ack([batch.id for batch in batches])
+    assert delivered == lines
+    assert (spool.points, spool.bytes, spool.dropped_points_total) == (0, 0, 0)
+    (small_disk / "filler").unlink()
+    clock.seconds += RETRY_SECONDS
+    spool.put(["a 1"])
+    assert spool.degraded is None
+    spool.close()
+    with opened(path, 2 * CAP) as spool:
+        assert waiting(spool) == ["a 1"]
+
+
+def test_a_full_disk_at_the_first_start_is_waited_for(small_disk: Path) -> None:
+    """Not even an empty file is left behind to be taken for a damaged one."""
+    path = small_disk / "spool.sqlite"
+    clock = Hand()
+    fill_disk(small_disk)
+    spool = Spool(path, CAP, monotonic=clock)
+    spool.put(["a 1"])
+    assert spool.degraded is not None
+    (small_disk / "filler").unlink()
+    clock.seconds += RETRY_SECONDS
+    spool.put(["b 2"])
+    assert spool.quarantined_total == 0
+    assert spool.degraded is None
     spool.close()
 
 

@@ -104,12 +104,12 @@ Serve = Callable[..., Served]
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Start an ingest whose clock stands at noon; keywords are its limits."""
+    """Start an ingest whose clock stands at noon."""
     opened: list[EmbeddedStore] = []
     running = []
 
     def start(
-        token: str | None = None, now: float = NOON_NS / SECOND_NS, **limits: float
+        token: str | None = None, now: float = NOON_NS / SECOND_NS, limits: Limits | None = None
     ) -> Served:
         store = EmbeddedStore(tmp_path / "readings")
         opened.append(store)

@@ -50,6 +50,17 @@ def test_half_blocks_take_the_place_of_braille() -> None:
     assert canvas.lines(blocks=True) == [" ▀", "▄ "]
 
 
+def test_two_curves_meet_in_one_character() -> None:
+    """A limit goes on through a character that the curve touches too."""
+    curve, limit = Canvas(2, 1), Canvas(2, 1)
+    curve.draw([Span(0.0, 0.0), Span(0.0, 0.0)], 0.0, 3.0)
+    limit.draw([Span(3.0, 3.0)] * 4, 0.0, 3.0)
+
+    curve.meet(limit)
+
+    assert (curve.lines(), limit.lines()) == (["⣉ "], ["⠉⠉"])
+
+
 NUMBERS = st.one_of(st.none(), st.floats(allow_nan=True, allow_infinity=True))
 
 

@@ -57,15 +57,15 @@ def follower(server: FarmServer, post: Post) -> Iterator[FarmFollower]:
     assert not follower.is_alive()
 
 
-def test_a_snapshot_comes_first_then_findings(follower: FarmFollower, post: Post) -> None:
+@pytest.mark.usefixtures("follower")
+def test_a_snapshot_comes_first_then_findings(post: Post) -> None:
     """The screen gets the farm before what is said about it."""
     assert isinstance(post.messages.get(timeout=10), SnapshotArrived)
     assert isinstance(post.messages.get(timeout=10), FindingsArrived)
 
 
-def test_a_change_arrives_as_it_happens(
-    follower: FarmFollower, post: Post, synthetic: SyntheticFarm
-) -> None:
+@pytest.mark.usefixtures("follower")
+def test_a_change_arrives_as_it_happens(post: Post, synthetic: SyntheticFarm) -> None:
     """After the snapshot, only what changed is told."""
     post.next(FindingsArrived)
     synthetic.set("card-00004", state="watch")
@@ -73,9 +73,8 @@ def test_a_change_arrives_as_it_happens(
     assert post.next(ChangesArrived).changes.columns["key"] == ["card-00004"]
 
 
-def test_a_stale_cursor_takes_a_new_snapshot(
-    follower: FarmFollower, post: Post, synthetic: SyntheticFarm
-) -> None:
+@pytest.mark.usefixtures("follower")
+def test_a_stale_cursor_takes_a_new_snapshot(post: Post, synthetic: SyntheticFarm) -> None:
     """A collector that restarted is followed from the ground up, without a word of trouble."""
     post.next(FindingsArrived)
     synthetic.restart()
@@ -94,7 +93,7 @@ def test_a_refresh_takes_a_new_snapshot_at_once(follower: FarmFollower, post: Po
 
 
 def test_while_paused_nothing_arrives(
-    follower: FarmFollower, post: Post, synthetic: SyntheticFarm, server: FarmServer
+    follower: FarmFollower, post: Post, synthetic: SyntheticFarm
 ) -> None:
     """What happened meanwhile arrives when the keeper looks again."""
     post.next(FindingsArrived)

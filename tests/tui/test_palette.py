@@ -1,6 +1,7 @@
 """Colours and glyphs, and what they stand for."""
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import pytest
 
@@ -21,8 +22,7 @@ def luminance(look: Look) -> float:
 
 
 def rises(values: Iterable[float]) -> bool:
-    numbers = list(values)
-    return all(a < b for a, b in zip(numbers, numbers[1:], strict=False))
+    return all(low < high for low, high in pairwise(values))
 
 
 def farm_with(**values: object) -> Farm:

@@ -56,7 +56,7 @@ class FarmApp(App[None]):
         Binding("p", "pause", "pause", show=False),
         Binding("ctrl+r,f5", "reload", "ask the collector anew", show=False),
         Binding("question_mark,h,f1", "help", "help"),
-        Binding("q", "leave", "quit, or back"),
+        Binding("q", "leave", "back", show=False),
         Binding("ctrl+c", "quit", "quit", show=False, priority=True),
     ]
 
@@ -114,7 +114,7 @@ class FarmApp(App[None]):
 
     def on_main_screen_finding_wanted(self, message: MainScreen.FindingWanted) -> None:
         """Open a finding."""
-        text = finding_text(self.farm.findings[message.index], self.farm)
+        text = finding_text(message.finding, self.farm)
         self.push_screen(ReadingScreen(self.farm, self.health, text))
 
     def action_leave(self) -> None:

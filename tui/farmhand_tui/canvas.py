@@ -91,6 +91,11 @@ class Canvas:
                 self._set(column, dot)
             previous = bottom, top
 
+    def meet(self, other: "Canvas") -> None:
+        """Add the dots of another canvas of this size where both have some in one character."""
+        for mine, theirs in zip(self._bits, other._bits, strict=True):
+            mine[:] = [bits | more if bits else 0 for bits, more in zip(mine, theirs, strict=True)]
+
     def lines(self, *, blocks: bool = False) -> list[str]:
         """Return the picture from the top, in braille or, for fonts without it, in half blocks."""
         write = _half_block if blocks else _braille

@@ -61,7 +61,9 @@ def _add_up(
 ) -> None:
     made = commands.add_parser("up", parents=[as_json], help="all of it on this machine")
     made.add_argument("--simulate", type=int, metavar="N", help="a simulated farm of N cards")
-    made.add_argument("--faults", choices=("none", "some", "all"), default="some")
+    made.add_argument(
+        "--faults", default="some", help="none, some, all, or kinds with commas between"
+    )
     made.add_argument("--seed", type=int, help="of the simulation; drawn when not given")
     made.add_argument(
         "--history",

@@ -10,8 +10,6 @@ Errors:
     └── Aborted                another thread broke the call off
 """
 
-# ruff: noqa: N818 - an error is named by the situation it tells of
-
 import contextlib
 import http.client
 import socket

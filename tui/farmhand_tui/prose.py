@@ -24,7 +24,8 @@ def verdict_text(verdict: CardVerdict, finding: Finding | None, around: Sequence
     text = Text(style=PLAIN)
     look = state_look(verdict.state)
     head = [f"{look.glyph} {safe(verdict.state).upper()}"]
-    head += [safe(word) for word in (verdict.cause, verdict.component) if word]
+    named = dict.fromkeys((verdict.cause, verdict.component))
+    head += [safe(word) for word in named if word]
     text.append("  ".join(head) + "\n", look.text + Style(bold=True))
     text.append(_circumstances(verdict) + "\n", DIM)
     if verdict.evidence:

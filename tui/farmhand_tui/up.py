@@ -265,5 +265,11 @@ def check_simulation(simulation: Simulation) -> None:
         raise ConfigError(
             f"--history: {simulation.history_seconds:g}, expected 0 to 604800 seconds"
         )
+    from farmhand_collector import simulator
+
+    try:
+        simulator.check_faults(simulation.faults)
+    except ValueError as error:
+        raise ConfigError(f"--faults: {error}") from None
     if simulation.seed < 0:
         raise ConfigError(f"--seed: {simulation.seed}, expected 0 or more")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from farmhand_collector.capacity.detector import Detector, Memory
 from farmhand_collector.capacity.detectors import all_detectors
-from farmhand_collector.capacity.frame import CardKey
+from farmhand_collector.capacity.frame import CardKey, Floats
 
 STREAK: np.dtype[Any] = np.dtype(
     [
@@ -51,6 +51,8 @@ class State:
     streaks: dict[str, NDArray[np.void]] = field(default_factory=dict)
     evidence: dict[int, dict[str, dict[str, float]]] = field(default_factory=dict)
     """By card and detector: the values behind the last bad window."""
+    facts: dict[str, Floats] = field(default_factory=dict)
+    """Numbers of `card_info` last heard, for framing to go on with."""
 
     def fitted(self, roster: tuple[CardKey, ...]) -> "State":
         """A copy with a row for each card of a roster that has grown at its end."""
@@ -63,13 +65,15 @@ class State:
             {d.name: _grown(self.memories.get(d.name), n, d.memory) for d in detectors},
             {d.name: _grown(self.streaks.get(d.name), n, STREAK) for d in detectors},
             {card: dict(findings) for card, findings in self.evidence.items()},
+            dict(self.facts),
         )
 
     def to_bytes(self) -> bytes:
         """Save; the answer is for `from_bytes` of this or the next version."""
-        arrays = {"cards": self.cards}
+        arrays: dict[str, NDArray[Any]] = {"cards": self.cards}
         arrays |= {f"memory.{name}": memory for name, memory in self.memories.items()}
         arrays |= {f"streak.{name}": streak for name, streak in self.streaks.items()}
+        arrays |= {f"fact.{name}": column for name, column in self.facts.items()}
         plain = {name: _saved(array) for name, array in arrays.items()}
         return msgspec.msgpack.encode(
             _Saved(_VERSION, self.end_ns, list(self.roster), plain, self.evidence)
@@ -91,11 +95,16 @@ class State:
             raise StateError(f"saved by version {content.version}, expected {_VERSION}")
         state = cls(content.end_ns, tuple(content.roster), arrays.pop("cards"))
         state.evidence = content.evidence
+        state.facts = {
+            name.removeprefix("fact."): column
+            for name, column in arrays.items()
+            if name.startswith("fact.")
+        }
         for detector in all_detectors():
             state._restore(detector, arrays)
         return state
 
-    def _restore(self, detector: Detector, arrays: Mapping[str, NDArray[np.void]]) -> None:
+    def _restore(self, detector: Detector, arrays: Mapping[str, NDArray[Any]]) -> None:
         memory, streak = (arrays.get(f"{kind}.{detector.name}") for kind in ("memory", "streak"))
         if memory is not None and memory.dtype == detector.memory:
             self.memories[detector.name] = memory
@@ -111,14 +120,14 @@ class _Saved(msgspec.Struct):
     evidence: dict[int, dict[str, dict[str, float]]]
 
 
-def _saved(array: NDArray[np.void]) -> bytes:
+def _saved(array: NDArray[Any]) -> bytes:
     out = io.BytesIO()
     np.save(out, array, allow_pickle=False)
     return out.getvalue()
 
 
-def _restored(raw: bytes) -> NDArray[np.void]:
-    array: NDArray[np.void] = np.load(io.BytesIO(raw), allow_pickle=False)
+def _restored(raw: bytes) -> NDArray[Any]:
+    array: NDArray[Any] = np.load(io.BytesIO(raw), allow_pickle=False)
     return array
 
 

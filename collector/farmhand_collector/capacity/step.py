@@ -62,6 +62,7 @@ def step(state: State, frame: Frame, facts: Facts) -> tuple[State, Verdicts]:
     """Judge a frame; the state that is given stays as it is."""
     after = state.fitted(frame.roster)
     after.end_ns = frame.end_ns
+    after.facts = dict(frame.facts)
     after.cards["seen_ns"][frame.present] = frame.end_ns
     for detector in all_detectors():
         # A card that gives no value is NaN all the way; that is no mistake in arithmetic.
@@ -123,7 +124,8 @@ def _conclude(state: State, frame: Frame) -> Verdicts:
     for card, raised in findings.items():
         levels[card] = max((finding.level for finding in raised), default=OK)
     judged = _recently_judged(state)
-    silent = frame.end_ns - state.cards["seen_ns"] > SILENT_NS
+    seen = state.cards["seen_ns"] > 0
+    silent = seen & (frame.end_ns - state.cards["seen_ns"] > SILENT_NS)
     concluded = np.where((levels == OK) & ~judged, UNKNOWN, levels)
     # Whatever was wrong with a card before, silence says nothing of it now; only a loss stays.
     concluded = np.where(silent & (levels != LOST), UNKNOWN, concluded).astype(np.int8)

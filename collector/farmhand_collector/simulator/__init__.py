@@ -5,6 +5,7 @@ It models what cards do and says it as agents would; it knows nothing of how car
 """
 
 from farmhand_collector.simulator.farm import Farm, plan
+from farmhand_collector.simulator.faults import check_faults
 from farmhand_collector.simulator.post import run
 
-__all__ = ["Farm", "plan", "run"]
+__all__ = ["Farm", "check_faults", "plan", "run"]

@@ -11,7 +11,6 @@ from farmhand_collector.simulator.faults import (
     FAULT_KINDS,
     Boards,
     Fault,
-    Which,
     draw_faults,
 )
 from farmhand_collector.simulator.fleet import Fleet, draw_fleet
@@ -37,12 +36,13 @@ _TIME_JITTER_SECONDS = 0.02
 class Farm:
     """A simulated farm; the same arguments give the same readings.
 
-    `faults` is `none`, `some` (about one card in twelve) or `all` (one of each kind). `start` is
+    `faults` is `none`, `some` (about one card in twelve), `all` (one of each kind) or kinds with
+    commas between. `start` is
     in seconds since 1970. Faults that do not exist from the start begin in the first third of
     `span_seconds`. `duplicates` is the share of batches that arrive twice.
 
     Raises:
-        ValueError: fewer than one card, or `faults` is none of the three.
+        ValueError: fewer than one card, or `faults` is none of these.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Farm:
     ) -> None:
         self.start = start
         self.fleet = draw_fleet(cards, seed)
-        self.faults = draw_faults(self.fleet, seed, Which(faults), start, span_seconds)
+        self.faults = draw_faults(self.fleet, seed, faults, start, span_seconds)
         """What was planted, in order of time, with kind and severity."""
         self._delivery = Delivery(seed, duplicates)
         self._simulation = _Simulation(self.fleet, seed, self.faults, start)
@@ -100,7 +100,7 @@ def plan(
         ValueError: as `Farm` does.
     """
     fleet = draw_fleet(cards, seed)
-    return _planted(fleet, draw_faults(fleet, seed, Which(faults), start, span_seconds))
+    return _planted(fleet, draw_faults(fleet, seed, faults, start, span_seconds))
 
 
 def _planted(fleet: Fleet, faults: tuple[Fault, ...]) -> list[Planted]:

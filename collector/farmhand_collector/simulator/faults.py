@@ -6,7 +6,6 @@ A new kind of fault is one function more: it says what the fault does to a board
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import NamedTuple
 
 import numpy as np
@@ -18,18 +17,6 @@ from farmhand_collector.simulator.physics import (
     Hardware,
     full_fan_resistance,
 )
-
-
-class Which(StrEnum):
-    """How many faults a farm has."""
-
-    NONE = "none"
-    SOME = "some"
-    ALL = "all"
-
-    @classmethod
-    def _missing_(cls, value: object) -> None:
-        raise ValueError(f"faults {value!r}, expected none, some or all")
 
 
 @dataclass(frozen=True)
@@ -188,41 +175,55 @@ _CARDS_PER_FAULT = 12
 _AT_START_SHARE = 0.5
 
 
+NONE, SOME, ALL = "none", "some", "all"
+
+
+def check_faults(faults: str) -> None:
+    """See that a wish for faults is `none`, `some`, `all` or kinds with commas between.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if faults not in (NONE, SOME, ALL) and not set(faults.split(",")) <= set(FAULT_KINDS):
+        kinds = ", ".join(FAULT_KINDS)
+        raise ValueError(f"{faults!r} is unknown, expected none, some, all or any of {kinds}")
+
+
 def draw_faults(
-    fleet: Fleet, seed: int, which: Which, start: float, span_seconds: float
+    fleet: Fleet, seed: int, faults: str, start: float, span_seconds: float
 ) -> tuple[Fault, ...]:
     """Faults of a fleet, at most one a card.
 
     Half of those that can be there from `start` are; the rest begin in the first third of the
     span. Kinds that find no card that suits them are left out.
+
+    Raises:
+        ValueError: as `check_faults` does.
     """
+    check_faults(faults)
     dice = np.random.default_rng([seed, 6])
     planting = _Planting(fleet, dice)
-    wanted = _wanted(which, len(fleet.cards))
-    faults: list[Fault] = []
-    for kind in _kinds(which, wanted, dice):
-        if len(faults) == wanted:
+    wanted = max(1, round(len(fleet.cards) / _CARDS_PER_FAULT)) if faults == SOME else None
+    drawn: list[Fault] = []
+    for kind in _kinds(faults, wanted, dice):
+        if len(drawn) == wanted:
             break
-        index = planting.find(kind, alone=which is Which.ALL)
+        index = planting.find(kind, alone=faults != SOME)
         at_start = dice.random() < _AT_START_SHARE and not kind.known_before
         later = start + round(float(dice.uniform(0.05, 0.33)) * span_seconds, 3)
         severity, variant = float(dice.uniform(*kind.severity)), bool(dice.random() < 0.5)
         if index is not None:
             since = start if at_start else later
-            faults.append(Fault(kind.name, index, since, severity, variant))
-    return tuple(sorted(faults, key=lambda fault: (fault.since, fault.index)))
+            drawn.append(Fault(kind.name, index, since, severity, variant))
+    return tuple(sorted(drawn, key=lambda fault: (fault.since, fault.index)))
 
 
-def _wanted(which: Which, cards: int) -> int:
-    some = max(1, round(cards / _CARDS_PER_FAULT))
-    return {Which.NONE: 0, Which.SOME: some, Which.ALL: len(FAULT_KINDS)}[which]
-
-
-def _kinds(which: Which, wanted: int, dice: np.random.Generator) -> Iterator[FaultKind]:
-    """Kinds to try: each once for all, else in rounds of random order, more than are wanted."""
+def _kinds(faults: str, wanted: int | None, dice: np.random.Generator) -> Iterator[FaultKind]:
+    """Kinds to try: those named once each, or rounds of random order, more than are wanted."""
     kinds = list(FAULT_KINDS.values())
-    if which is Which.ALL:
-        yield from kinds
+    if wanted is None:
+        named = {NONE: [], ALL: kinds}.get(faults)
+        yield from [FAULT_KINDS[name] for name in faults.split(",")] if named is None else named
         return
     for _ in range(2 + 2 * wanted // len(kinds)):
         yield from (kinds[int(at)] for at in dice.permutation(len(kinds)))

@@ -30,7 +30,7 @@ LOWEST_SQLITE = (3, 51, 3)
 DAMAGE = (apsw.CorruptError, apsw.NotADBError, msgspec.DecodeError, UnicodeDecodeError)
 """What reading or writing a damaged file raises."""
 
-_EPOCH = date(1970, 1, 1).toordinal()
+EPOCH = date(1970, 1, 1).toordinal()
 _NAME = re.compile(r"(\d{4}-\d{2}-\d{2})\.sqlite")
 _CORRUPT_NAME = re.compile(r"(\d{4}-\d{2}-\d{2})\.sqlite\.corrupt-(\d+)")
 _COMPANIONS = ("-wal", "-shm")
@@ -65,7 +65,7 @@ def day_of(time_ns: int) -> int:
 
 def day_path(directory: Path, day: int) -> Path:
     """The file of a day."""
-    return directory / f"{date.fromordinal(_EPOCH + day).isoformat()}.sqlite"
+    return directory / f"{date.fromordinal(EPOCH + day).isoformat()}.sqlite"
 
 
 def days_in(directory: Path) -> list[int]:
@@ -88,7 +88,7 @@ def _named(path: Path, pattern: re.Pattern[str]) -> Iterator[tuple[int, re.Match
     match = pattern.fullmatch(path.name)
     if match is not None:
         with suppress(ValueError):
-            yield date.fromisoformat(match[1]).toordinal() - _EPOCH, match
+            yield date.fromisoformat(match[1]).toordinal() - EPOCH, match
 
 
 def bytes_of(path: Path) -> int:

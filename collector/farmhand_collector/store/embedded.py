@@ -5,10 +5,11 @@ import logging
 import os
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import date
 from itertools import accumulate, takewhile
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from farmhand_collector.store.base import StoreBusyError, StoreError
 from farmhand_collector.store.day_file import (
     DAMAGE,
     DAY_NS,
+    EPOCH,
     DayFile,
     bytes_of,
     corrupt_files,
@@ -91,6 +93,7 @@ class EmbeddedStore(EmbeddedReader):
         self._wake = threading.Condition()
         self._queue: list[_Write] = []
         self._queued = 0
+        self._failing: set[int] = set()
         self._closing = False
         self._writer = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._writer.start()
@@ -188,15 +191,25 @@ class EmbeddedStore(EmbeddedReader):
                 try:
                     self._append(day, merged[day])
                 except Exception as error:
-                    _log.error("%s: not written: %s", day_path(self._directory, day), error)
                     failed[day] = error
             self._tops = dict(self._top_by_day)
+        self._tell(failed, merged)
         for write in group:
             errors = [failed[day] for day in write.days if day in failed]
             if errors:
                 write.done.set_exception(StoreError(f"not written: {errors[0]}"))
             else:
                 write.done.set_result(None)
+
+    def _tell(self, failed: Mapping[int, Exception], tried: Iterable[int]) -> None:
+        """Log when a day begins to fail and when it is written again, not every time."""
+        for day in tried:
+            if day in failed and day not in self._failing:
+                _log.error("%s: not written: %s", _day_name(day), failed[day])
+                self._failing.add(day)
+            elif day not in failed and day in self._failing:
+                _log.warning("%s: written again", _day_name(day))
+                self._failing.remove(day)
 
     def _append(self, day: int, readings: Sequence[Reading]) -> None:
         first = self._positions.take(len(readings))
@@ -388,3 +401,11 @@ def _lock(directory: Path) -> int:
         os.close(descriptor)
         raise StoreError(f"{directory} is in use by another collector") from None
     return descriptor
+
+
+def _day_name(day: int) -> str:
+    """The day for a message; a day that no calendar has must be told as well."""
+    try:
+        return date.fromordinal(EPOCH + day).isoformat()
+    except (ValueError, OverflowError):
+        return f"day {day}"

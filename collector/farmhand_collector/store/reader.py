@@ -15,14 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from farmhand_agent.reading import TAGS
-from farmhand_collector.store.base import (
-    READ_LIMIT,
-    Block,
-    StoreError,
-    number_fields,
-    object_column,
-    text_fields,
-)
+from farmhand_collector.block import Block, number_fields, object_column, text_fields
+from farmhand_collector.store.base import READ_LIMIT, StoreError
 from farmhand_collector.store.day_file import (
     DAMAGE,
     DAY_NS,
@@ -313,7 +307,7 @@ class EmbeddedReader:
         last = max(readable.values(), default=0)
         first = self._first(readable, after, last)
         if first is None:
-            return [], after
+            return [], max(after, last)
         # Positions are unique over all files, so a range of `limit` of them holds no more rows.
         until = min(first + limit - 1, last)
         blocks = (self._block_of_range(name, sorted(readable), after, until) for name in TAGS)

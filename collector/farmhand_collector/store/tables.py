@@ -12,7 +12,8 @@ from enum import StrEnum
 from functools import cached_property
 
 from farmhand_agent.reading import TAGS, Kind, Value, fields_of
-from farmhand_collector.store.base import StoreError, number_fields, text_fields
+from farmhand_collector.block import number_fields, text_fields
+from farmhand_collector.store.base import StoreError
 
 _STATEMENT_BYTES = 15_000
 """apsw keeps prepared statements of up to 16 KiB; preparing costs more than inserting."""

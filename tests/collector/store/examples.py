@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from farmhand_agent.reading import TAGS, Kind, Reading, Value, fields_of
-from farmhand_collector.store.base import READ_LIMIT, Block, StoreReader
+from farmhand_collector.block import Block
+from farmhand_collector.store.base import READ_LIMIT, StoreReader
 
 DAY_NS = 86_400 * 10**9
 NOON_NS = 20_781 * DAY_NS + DAY_NS // 2

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farmhand_agent.reading import FIELDS, Kind, Reading, Value
-from farmhand_collector.store.base import block_of, number_fields, text_fields
+from farmhand_collector.block import block_of, number_fields, text_fields
 from tests.collector.store.examples import NOON_NS, SECOND_NS, card, card_tags, row_of, rows_of
 
 

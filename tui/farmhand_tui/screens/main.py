@@ -9,6 +9,8 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.widgets import ContentSwitcher
 
+from farmhand_collector.wire import Finding
+
 from ..escape import safe
 from ..export import write_csv
 from ..farm import Change, Farm
@@ -34,6 +36,7 @@ class MainScreen(Screen[None]):
         Binding("3", "view('findings')", "findings", show=False),
         Binding("c", "copy", "copy card id", show=False),
         Binding("e", "export", "export CSV"),
+        Binding("q", "app.leave", "quit"),
         Binding("escape", "clear_filter", "clear the filter", show=False),
     ]
 
@@ -47,9 +50,9 @@ class MainScreen(Screen[None]):
     class FindingWanted(Message):
         """A finding's own screen is to be shown."""
 
-        def __init__(self, index: int) -> None:
+        def __init__(self, finding: Finding) -> None:
             super().__init__()
-            self.index = index
+            self.finding = finding
 
     def __init__(self, farm: Farm, health: Health) -> None:
         super().__init__()
@@ -93,7 +96,12 @@ class MainScreen(Screen[None]):
         for view in VIEWS:
             before = self._stale.get(view)
             self._stale[view] = change if before is None else _merged(before, change)
-        if self.is_current and self.is_mounted:
+        if not self.is_mounted:
+            return
+        if change.layout:
+            for view in VIEWS:
+                self._show(view)
+        if self.is_current:
             self._refresh_view()
 
     def on_screen_resume(self) -> None:
@@ -114,7 +122,7 @@ class MainScreen(Screen[None]):
         self._filter_bar.open(self._filter.text)
 
     def action_clear_filter(self) -> None:
-        """Show everything again."""
+        """Show every card again."""
         self._filter_bar.close()
         self._take_filter(Filter())
 
@@ -150,7 +158,7 @@ class MainScreen(Screen[None]):
 
     def on_heat_grid_opened(self, message: HeatGrid.Opened) -> None:
         """Open the card."""
-        self.post_message(self.CardWanted(self._farm.columns["key"][message.row]))
+        self.post_message(self.CardWanted(message.key))
 
     def on_heat_grid_moved(self) -> None:
         """Tell of the card under the cursor."""
@@ -162,14 +170,13 @@ class MainScreen(Screen[None]):
 
     def on_virtual_table_opened(self, message: VirtualTable.Opened) -> None:
         """Open the card, or what a finding says to do."""
+        finding = self._findings.finding(message.key)
         if message.table is self._cards:
-            self.post_message(self.CardWanted(self._farm.columns["key"][message.row]))
-            return
-        finding = self._farm.findings[message.row]
-        if finding.scope == "card" and finding.key in self._farm.rows:
+            self.post_message(self.CardWanted(str(message.key)))
+        elif finding is not None and finding.scope == "card" and finding.key in self._farm.rows:
             self.post_message(self.CardWanted(finding.key))
-        else:
-            self.post_message(self.FindingWanted(message.row))
+        elif finding is not None:
+            self.post_message(self.FindingWanted(finding))
 
     def findings_changed(self) -> None:
         """Show other findings."""
@@ -203,15 +210,20 @@ class MainScreen(Screen[None]):
                 self._matching.discard(row)
 
     def _refresh_view(self) -> None:
-        change = self._stale.pop(self.view, None)
-        matching = self._chosen_rows()
-        if change is not None and self.view == "farm":
-            self._grid.show(change, matching)
-        elif change is not None and self.view == "cards":
-            self._cards.show(change, matching)
-        elif change is not None:
-            self._findings.refresh_rows(self._findings.order)
+        self._show(self.view)
         self._say_around()
+
+    def _show(self, view: str) -> None:
+        """Let a view draw what it has not drawn yet."""
+        change = self._stale.pop(view, None)
+        if change is None:
+            return
+        if view == "farm":
+            self._grid.show(change, self._chosen_rows())
+        elif view == "cards":
+            self._cards.show(change, self._chosen_rows())
+        else:
+            self._findings.refresh_rows(self._findings.order)
 
     def _say_around(self) -> None:
         """Bring all the lines around the view up to date."""

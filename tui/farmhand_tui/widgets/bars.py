@@ -29,6 +29,9 @@ _KEY_NAMES = {
 }
 
 
+_ALWAYS_HINTED = ("help", "quit", "back")
+
+
 class Keys(NamedTuple):
     """What some keys do, the keys named as they are written on a keyboard."""
 
@@ -188,11 +191,17 @@ class Hints(LineWidget):
             self.refresh()
 
     def pieces(self, width: int) -> Sequence[Sequence[Piece]]:
-        """Return one line, with as many keys as fit whole."""
-        pieces: list[Piece] = []
+        """Return one line, with as many keys as fit whole; help and leaving always do."""
+        always = [keys for keys in self._keys if keys.does in _ALWAYS_HINTED]
+        right = [piece for keys in always for piece in self._hint(keys)]
+        left: list[Piece] = []
         for keys in self._keys:
-            added = [(f" {keys.names[0]}", ACCENT), (f" {keys.does} ", DIM)]
-            if width_of(pieces) + width_of(added) > width:
-                break
-            pieces += added
-        return [pieces]
+            hint = self._hint(keys)
+            fits = width_of(left) + width_of(hint) + width_of(right) <= width
+            if keys not in always and fits:
+                left += hint
+        return [spread(left, right, width)]
+
+    @staticmethod
+    def _hint(keys: Keys) -> list[Piece]:
+        return [(f" {keys.names[0]}", ACCENT), (f" {keys.does} ", DIM)]

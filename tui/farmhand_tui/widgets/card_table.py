@@ -98,11 +98,11 @@ class CardTable(VirtualTable):
         Binding("less_than_sign", "sort_column(-1)", "sort column", key_display="< >"),
         Binding("greater_than_sign", "sort_column(1)", "", show=False),
         Binding("r", "reverse", "reverse"),
-        Binding("F", "follow", "follow card"),
+        Binding("F", "follow", "let the view follow the card", show=False),
     ]
 
     frozen = 3
-    empty = "no card to show"
+    empty = "no card to show; esc clears the filter"
 
     def __init__(self, farm: Farm) -> None:
         super().__init__(id="cards")

@@ -2,6 +2,8 @@
 
 from rich.cells import cell_len
 
+from farmhand_collector.wire import Finding
+
 from .. import numbers
 from ..escape import safe
 from ..farm import Farm
@@ -59,6 +61,11 @@ class FindingTable(VirtualTable):
         """Return what the finding is about and what it says."""
         finding = self._farm.findings[row]
         return finding.scope, finding.key, finding.finding
+
+    def finding(self, key: object) -> Finding | None:
+        """Return the finding with this key, unless it went meanwhile."""
+        found = (row for row in range(len(self._farm.findings)) if self.key(row) == key)
+        return next((self._farm.findings[row] for row in found), None)
 
     def _fields(self, row: int) -> dict[str, object]:
         """Return what a filter may look at: of a finding there are words, but no readings."""

@@ -45,9 +45,9 @@ class HeatGrid(ScrollView, can_focus=True):
     class Opened(Message):
         """A card is to be opened."""
 
-        def __init__(self, row: int) -> None:
+        def __init__(self, key: str) -> None:
             super().__init__()
-            self.row = row
+            self.key = key
 
     class Moved(Message):
         """The cursor is on another card, or shows another metric."""
@@ -105,7 +105,7 @@ class HeatGrid(ScrollView, can_focus=True):
     def action_open(self) -> None:
         """Open the card under the cursor."""
         if self.cursor_row is not None:
-            self.post_message(self.Opened(self.cursor_row))
+            self.post_message(self.Opened(self._farm.columns["key"][self.cursor_row]))
 
     def action_metric(self, step: int) -> None:
         """Show another metric."""

@@ -75,23 +75,29 @@ class Plot(LineWidget):
         if rows < 1 or width <= _AXIS or not known:
             nothing: list[Piece] = [(" " * _AXIS + " no reading in this time", DIM)]
             return [title, nothing][: max(1, height)]
-        top = max(self._scale.high, _nice(1.04 * max(known)))
+        top, most = self._scale.high, max(known)
+        if most > top:
+            top = _nice(1.04 * most)
         low = min(self._scale.low, min(known))
         curve = self._canvas(self._values, width - _AXIS, rows, low, top)
         behind = self._canvas(self._limit, width - _AXIS, rows, low, top)
-        lines = [_overlaid(*pair) for pair in zip(curve, behind, strict=True)]
+        curve.meet(behind)
+        pairs = zip(
+            curve.lines(blocks=self._blocks), behind.lines(blocks=self._blocks), strict=True
+        )
+        lines = [_overlaid(*pair) for pair in pairs]
         labels = _labels(low, top, rows)
         return [title, *([label, *line] for label, line in zip(labels, lines, strict=True))]
 
     def _canvas(
         self, values: Sequence[float | None], width: int, rows: int, low: float, top: float
-    ) -> list[str]:
+    ) -> Canvas:
         canvas = Canvas(width, rows)
         spans: list[Span | None] = []
         if values:
             spans = column_spans(self._times, values, self._since, self._until, canvas.columns)
         canvas.draw(spans, low, top)
-        return canvas.lines(blocks=self._blocks)
+        return canvas
 
     def _summary(self) -> list[Piece]:
         known = [value for value in self._values if value is not None]

@@ -58,10 +58,10 @@ class VirtualTable(ScrollView, can_focus=True):
     class Opened(Message):
         """A row is to be opened."""
 
-        def __init__(self, table: "VirtualTable", row: int) -> None:
+        def __init__(self, table: "VirtualTable", key: object) -> None:
             super().__init__()
             self.table = table
-            self.row = row
+            self.key = key
 
         @property
         def control(self) -> "VirtualTable":
@@ -148,7 +148,7 @@ class VirtualTable(ScrollView, can_focus=True):
     def action_open(self) -> None:
         """Open the row under the cursor."""
         if self.cursor_row is not None:
-            self.post_message(self.Opened(self, self.cursor_row))
+            self.post_message(self.Opened(self, self.key(self.cursor_row)))
 
     def action_move(self, step: int) -> None:
         """Move the cursor by rows."""

@@ -1,0 +1,190 @@
+"""Speed and memory of the parts that carry load; medians, each beside something to compare with.
+
+    make bench
+    make bench ARGS="core --cards 100000"
+
+These machines are noisy: quote ratios and medians.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from farmhand_agent.reading import Reading, fields_of, parse_line, to_line
+from farmhand_collector.block import block_of
+from farmhand_collector.judging import Judge
+from farmhand_collector.store.embedded import EmbeddedStore
+from tests import standin
+from tests.standin.captures import farm_state
+
+RUNS = 5
+START_NS = 1_790_000_000 * 10**9
+
+
+def median_seconds(work: Callable[[], object], runs: int = RUNS) -> float:
+    """Median time of some runs after one to warm up."""
+    work()
+    times = []
+    for _ in range(runs):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def card_readings(cards: int, at_ns: int) -> list[Reading]:
+    """One reading of each card with the fields that a GeForce card gives."""
+    names = [name for name, f in fields_of("card").items() if f.kind != "text"][:22]
+    fields: dict[str, float | str] = {"state": "ok", **dict.fromkeys(names, 123.456)}
+    fields |= {"utilization_ratio": 0.97, "window_seconds": 10.0, "pcie_width": 16.0}
+    return [
+        Reading(
+            "card",
+            {
+                "site": "farm",
+                "rack": f"rack-{card // 64}",
+                "host": f"node-{card // 8}",
+                "slot": f"slot{card % 8}",
+                "card": f"GPU-{card:08d}",
+                "vendor": "nvidia",
+                "model": f"GeForce RTX {3060 + card // 64 % 4 * 10}",
+            },
+            fields | {"core_clock_mhz": 1700.0 + card % 13, "power_watts": 300.0 + card % 7},
+            at_ns,
+        )
+        for card in range(cards)
+    ]
+
+
+def lines(cards: int) -> Iterator[str]:
+    """Reading and writing line protocol, beside JSON of the same content."""
+    readings = card_readings(min(cards, 5000), START_NS)
+    written = [to_line(reading) for reading in readings]
+    as_json = [json.dumps([*reading]) for reading in readings]
+    json_seconds = median_seconds(lambda: [json.loads(text) for text in as_json])
+    for name, work in (
+        ("parse_line", lambda: [parse_line(line) for line in written]),
+        ("to_line", lambda: [to_line(reading) for reading in readings]),
+    ):
+        seconds = median_seconds(work)
+        rate, ratio = len(readings) / seconds, seconds / json_seconds
+        yield f"{name:<24}{rate:>12,.0f} lines/s   {ratio:.2f} × json.loads of the same"
+
+
+def store(cards: int) -> Iterator[str]:
+    """Writing to and reading from the embedded store, beside the same bytes in a synced file."""
+    with tempfile.TemporaryDirectory() as directory:
+        kept = EmbeddedStore(Path(directory) / "readings")
+        ticks = iter(range(10**6))
+
+        def write() -> None:
+            at_ns = time.time_ns() + next(ticks) * 10**9
+            kept.write([reading._replace(time_ns=at_ns) for reading in readings])
+
+        readings = card_readings(min(cards, 10_000), START_NS)
+        body = "\n".join(map(to_line, readings)).encode()
+        write_seconds = median_seconds(write)
+        read_seconds = median_seconds(lambda: kept.readings(0, len(readings)))
+        copy_seconds = median_seconds(lambda: _synced(Path(directory) / "copy", body))
+        kept.close()
+    rate, ratio = len(readings) / write_seconds, write_seconds / copy_seconds
+    yield f"{'store write':<24}{rate:>12,.0f} rows/s    {ratio:.1f} × the same bytes, synced"
+    yield f"{'store read':<24}{len(readings) / read_seconds:>12,.0f} rows/s"
+
+
+def _synced(path: Path, body: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(body)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def core(cards: int) -> Iterator[str]:
+    """One frame through framing and step, beside a frame of a tenth of the cards."""
+    small, large = (_frame_seconds(count) for count in (cards // 10, cards))
+    yield f"{'frame and step':<24}{large:>12.3f} s for {cards:,} cards, one reading each"
+    yield f"{'':<24}{large / small:>12.1f} × the time of a tenth of them"
+
+
+def _frame_seconds(cards: int) -> float:
+    judge, frames = Judge(), iter(range(1, 10**6))
+    (block,) = block_of(card_readings(cards, START_NS), 1)
+
+    def frame() -> None:
+        number = next(frames)
+        moved = dataclasses.replace(
+            block,
+            arrival=block.arrival + number * cards,
+            time_ns=np.full(cards, START_NS + number * 30 * 10**9),
+        )
+        for _ in judge.feed([moved]):
+            pass
+
+    return median_seconds(frame, 12)
+
+
+def agent(cards: int) -> Iterator[str]:
+    """The agent on a stand-in driver: processor time and memory of all its processes, over 30 s."""
+    del cards
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        library, state = standin.build(directory), directory / "nvml.state"
+        farm_state(state, ["rtx-3090"] * 8)
+        config = directory / "agent.json"
+        url = "http://127.0.0.1:9"  # nothing listens there: readings go to the spool
+        config.write_text(json.dumps({"state_dir": str(directory / "state"), "ship": {"url": url}}))
+        process = subprocess.Popen(
+            [sys.executable, "-m", "farmhand_agent.cli", "run", "--config", str(config)],
+            env=standin.environment(library, state),
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            time.sleep(10)
+            before = _processor_seconds(process.pid)
+            time.sleep(30)
+            share = (_processor_seconds(process.pid) - before) / 30
+            pss = sum(p.memory_full_info().pss for p in _tree(process.pid))
+        finally:
+            process.terminate()
+            process.wait()
+    yield f"{'agent, 8 cards, 1 s':<24}{share:>12.2%} of a core, {pss / 2**20:.1f} MiB PSS"
+
+
+def _tree(pid: int) -> list[psutil.Process]:
+    process = psutil.Process(pid)
+    return [process, *process.children(recursive=True)]
+
+
+def _processor_seconds(pid: int) -> float:
+    return sum(sum(process.cpu_times()[:2]) for process in _tree(pid))
+
+
+BENCHES = {"lines": lines, "store": store, "core": core, "agent": agent}
+
+
+def main() -> int:
+    """Run the benchmarks that were named, or all."""
+    options = argparse.ArgumentParser(prog="bench", description=__doc__)
+    options.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHES))
+    options.add_argument("--cards", type=int, default=10_000)
+    chosen = options.parse_args()
+    for name in chosen.names or BENCHES:
+        for line in BENCHES[name](chosen.cards):
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
