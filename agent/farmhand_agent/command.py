@@ -56,5 +56,5 @@ def log_to_stderr(level: str = "INFO") -> None:
         level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
     # Schedulers and HTTP pools tell each run and retry; only their trouble is worth a line.
-    for chatty in ("apscheduler", "urllib3", "uvicorn.access"):
+    for chatty in ("apscheduler", "urllib3", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

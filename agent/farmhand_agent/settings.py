@@ -97,4 +97,5 @@ def in_range(value: float, key: str, low: float, high: float) -> None:
         ConfigError: it is outside.
     """
     if not low <= value <= high:
-        raise ConfigError(f"{key}: {value:g} is out of range, expected {low:g} to {high:g}")
+        shown = [f"{n}" if isinstance(n, int) else f"{n:g}" for n in (value, low, high)]
+        raise ConfigError("{}: {} is out of range, expected {} to {}".format(key, *shown))

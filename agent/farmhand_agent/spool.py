@@ -514,26 +514,25 @@ class _Disk:
         self._path = path
         self._ballast = path.with_name(f"{path.name}-ballast")
         self._ballast.unlink(missing_ok=True)
-        unclean = _log_of(path).exists()
-        if path.exists() and not path.stat().st_size and not unclean:
+        if path.exists() and not path.stat().st_size and not _log_of(path).exists():
             raise _DamagedError("it is empty")
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         path.chmod(0o600)
         self._hides = False
         self._connection = _connect(path)
         try:
-            self._prepare(unclean, cap_bytes)
+            self._prepare(cap_bytes)
         except BaseException:
             self._connection.close()
             if not path.stat().st_size:
                 path.unlink()
             raise
 
-    def _prepare(self, unclean: bool, cap_bytes: int) -> None:
+    def _prepare(self, cap_bytes: int) -> None:
         self._connection.executescript(_SETTINGS)
         if self._text("PRAGMA journal_mode = WAL") != "wal":
             raise OSError("this file system cannot hold a write-ahead log")
-        if unclean and self._text("PRAGMA quick_check(1)") != "ok":
+        if self._text("PRAGMA quick_check(1)") != "ok":
             raise _DamagedError("quick_check failed")
         self._checkpoint()
         self._connection.executescript(_SCHEMA)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -30,6 +31,9 @@ FIRST_PASSED_FD = 3
 
 def run(config: Config, listening_fd: int | None = None) -> None:
     """Serve until SIGTERM or SIGINT, on a socket that was passed or as configured."""
+    # The server passes a signal on when it has shut down; it must find a way out through `finally`.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
     data_dir = Path(config.data_dir)
     store = EmbeddedStore(
         data_dir / "readings",
@@ -42,6 +46,11 @@ def run(config: Config, listening_fd: int | None = None) -> None:
     finally:
         store.close()
         ledger.close()
+
+
+def _leave(number: int, frame: object) -> None:
+    del number, frame
+    raise SystemExit(0)
 
 
 def _serve(config: Config, store: EmbeddedStore, ledger: Ledger, listening_fd: int | None) -> None:
@@ -57,6 +66,7 @@ def _serve(config: Config, store: EmbeddedStore, ledger: Ledger, listening_fd: i
         del app
         api.listen()
         live.start()
+        log.info("judging what is written to http://%s:%d", *_address(config, listening_fd))
         systemd.notify("READY=1")
         yield
         systemd.notify("STOPPING=1")
@@ -82,6 +92,14 @@ def _server_config(app: Starlette, config: Config) -> uvicorn.Config:
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         limit_concurrency=MOST_CONNECTIONS,
     )
+
+
+def _address(config: Config, listening_fd: int | None) -> tuple[str, int]:
+    if listening_fd is None:
+        return config.listen.address, config.listen.port
+    with socket.socket(fileno=os.dup(listening_fd)) as passed:
+        address: tuple[str, int] = passed.getsockname()[:2]
+        return address
 
 
 def _activated_fd() -> int | None:

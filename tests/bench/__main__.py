@@ -140,7 +140,7 @@ def agent(cards: int) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         library, state = standin.build(directory), directory / "nvml.state"
-        farm_state(state, ["rtx-3090"] * 8)
+        farm_state(state, ["RTX 3090"] * 8).write()
         config = directory / "agent.json"
         url = "http://127.0.0.1:9"  # nothing listens there: readings go to the spool
         config.write_text(json.dumps({"state_dir": str(directory / "state"), "ship": {"url": url}}))
@@ -151,6 +151,7 @@ def agent(cards: int) -> Iterator[str]:
         )
         try:
             time.sleep(10)
+            assert len(_tree(process.pid)) == 2, "no reader runs: the cards are not read"
             before = _processor_seconds(process.pid)
             time.sleep(30)
             share = (_processor_seconds(process.pid) - before) / 30

@@ -77,7 +77,7 @@ _REFUSED = frozenset(
 )
 
 
-class _Refused(Exception):  # noqa: N818, named as the contract's own outcomes are
+class _Refused(Exception):
     """The card will not give this value, however often it is asked."""
 
 

@@ -53,7 +53,7 @@ class CardScreen(Screen[None]):
         self._farm = farm
         self._health = health
         self._key = key
-        self._range = "2"
+        self._range = "1"
         self._card_line = CardLine(farm)
         self._plots = {name: Plot(scale) for name, scale in SCALES.items()}
         self._axis = TimeAxis()
