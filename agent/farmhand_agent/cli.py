@@ -131,8 +131,8 @@ def _check(options: argparse.Namespace) -> int:
     try:
         existing = next(p for p in (state_dir, *state_dir.parents) if p.exists())
         trouble = None if existing.is_dir() else f"{existing} is not a directory"
-    except (OSError, ValueError) as error:
-        trouble = f"{state_dir} cannot be reached: {error}"
+    except OSError as error:
+        trouble = f"{state_dir} cannot be reached: {error.strerror}"
     if trouble:
         raise ConfigError(f"{options.config or 'defaults'}: state_dir: {trouble}")
     print(f"configuration is good: {settings.host} ships to {settings.ship.url}")

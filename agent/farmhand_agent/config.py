@@ -73,7 +73,8 @@ def _check(config: Config) -> None:
     settings.in_range(config.sample_seconds, "sample_seconds", 0.05, config.interval_seconds)
     settings.in_range(config.ship.spool_bytes, "ship.spool_bytes", MINIMUM_CAP_BYTES, 2**36)
     settings.check_url(config.ship.url, "ship.url")
-    for key, name in (("site", config.site), ("host", config.host)):
+    names = (("site", config.site), ("host", config.host), ("state_dir", config.state_dir))
+    for key, name in names:
         if not name.strip() or not name.isprintable():
             raise settings.ConfigError(f"{key}: {name!r}, expected a printable name")
     token(config)

@@ -19,7 +19,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from farmhand_agent.spool import CORRUPT_FILES_KEPT, MINIMUM_CAP_BYTES, RETRY_SECONDS, Spool
+from farmhand_agent.spool import MINIMUM_CAP_BYTES, RETRY_SECONDS, Spool
+from farmhand_agent.spool_disk import CORRUPT_FILES_KEPT
 
 CAP = MINIMUM_CAP_BYTES
 
