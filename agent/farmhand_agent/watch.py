@@ -386,20 +386,14 @@ def read_once(
     Such a card is `unidentified` and comes after the others. A driver that fails as a whole is
     told in `nothing`.
     """
+    command = [*reader_command(vendor, interval_seconds, sample_seconds), "--once"]
     skip: list[str] = []
     while True:
-        command = reader_command(vendor, interval_seconds, sample_seconds)
         chosen = [f"--skip={slot}" for slot in skip]
         try:
-            child = _Child([*command, "--once", *chosen], None)
+            message, doing = _try_once([*command, *chosen], interval_seconds, patience)
         except OSError as error:
             return _nothing(f"a reader cannot be started: {error.strerror}")
-        try:
-            message = _await(child, interval_seconds, patience)
-            doing = child.progress.read()
-        finally:
-            child.kill()
-            child.close()
         if message is not None:
             places = [Place(slot, UNIDENTIFIED, vendor, "") for slot in skip]
             bad = [_window(place, "unreadable", {}) for place in places]
@@ -411,6 +405,18 @@ def read_once(
 
 def _nothing(reason: str) -> Message:
     return Message(time.time_ns(), [], [], nothing=reason)
+
+
+def _try_once(
+    command: Sequence[str], interval_seconds: float, patience: Patience
+) -> tuple[Message | None, Doing]:
+    """A reader's one message, or None, and what it did last; the reader is gone then."""
+    child = _Child(command, None)
+    try:
+        return _await(child, interval_seconds, patience), child.progress.read()
+    finally:
+        child.kill()
+        child.close()
 
 
 def _await(child: _Child, interval_seconds: float, patience: Patience) -> Message | None:

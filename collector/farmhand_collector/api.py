@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from farmhand_agent.reading import Kind, fields_of
 from farmhand_collector.block import Block
-from farmhand_collector.capacity.frame import CardKey
+from farmhand_collector.capacity.roster import CardKey
 from farmhand_collector.ledger import Ledger
 from farmhand_collector.store.base import Store
 from farmhand_collector.view import COLUMNS, StaleCursorError, View

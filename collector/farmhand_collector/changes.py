@@ -27,15 +27,14 @@ class ChangeLog:
     def of(self, tick: Tick) -> list[Change]:
         """Changes that a tick brings, in the order of the cards' places."""
         roster, verdicts = tick.frame.roster, tick.verdicts
-        names = keys(roster)
         changes = []
-        for index in shown(roster, verdicts):
+        for index, key in keys(roster, shown(roster, verdicts)).items():
             verdict = card_verdict(roster[index], index, verdicts)
             now = (verdict.state, verdict.cause or "")
-            if now == self._said.get(names[index], ("unknown", "")):
+            if now == self._said.get(key, ("unknown", "")):
                 continue
-            self._said[names[index]] = now
+            self._said[key] = now
             first = verdict.evidence[0] if verdict.evidence else None
             finding, text = (first.finding, first.text) if first else ("", "")
-            changes.append(Change(verdicts.end_ns / 1e9, names[index], *now, finding, text))
+            changes.append(Change(verdicts.end_ns / 1e9, key, *now, finding, text))
         return changes

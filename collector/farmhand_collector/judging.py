@@ -46,6 +46,7 @@ class Judge:
             self.state.roster,
             watermark_ns=self.state.end_ns + lag_ns,
             facts=self.state.facts,
+            paced=self.state.paced,
         )
 
     def feed(self, blocks: Sequence[Block]) -> Iterator[Tick]:

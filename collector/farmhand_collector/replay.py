@@ -1,6 +1,9 @@
 """Replay: verdicts for recorded line protocol, through the same core as live judging."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import heapq
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -8,31 +11,48 @@ import numpy as np
 from farmhand_agent.reading import LineError, Reading, parse_line
 from farmhand_agent.settings import ConfigError
 from farmhand_collector.block import Block, block_of
+from farmhand_collector.capacity.attribution import NodeFinding
 from farmhand_collector.changes import Change, ChangeLog
 from farmhand_collector.judging import EVERY_NS, LAG_NS, Judge, Tick
 from farmhand_collector.report import card_verdict, keys, node_finding, shown
 from farmhand_collector.wire import SCHEMA, CardVerdict, FarmState
 
 PIECE_ROWS = 20_000
+MOST_LATE_SHARE = 0.3
+"""A recording of a live farm holds the backlogs of some nodes; more than that is another order."""
 
 
 def read_lines(paths: Sequence[Path]) -> Iterator[Reading]:
-    """Readings of files in line protocol, in the order in which they stand.
+    """Readings of files in line protocol, as if they had been recorded into one.
+
+    Within a file the order stays; files of the same time are read side by side.
 
     Raises:
         ConfigError: a file cannot be read or a line is bad; the message names file and line.
     """
-    for path in paths:
-        try:
-            with path.open(encoding="utf-8", errors="strict") as file:
-                for number, line in enumerate(file, start=1):
-                    text = line.rstrip("\r\n")
-                    if text and not text.startswith("#"):
-                        yield _parsed(path, number, text)
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-        except UnicodeDecodeError:
-            raise ConfigError(f"{path}: not UTF-8 text, expected line protocol") from None
+    timed = heapq.merge(*map(_with_time, paths), key=lambda pair: pair[0])
+    return (reading for _, reading in timed)
+
+
+def _with_time(path: Path) -> Iterator[tuple[int, Reading]]:
+    """Readings of a file, each with the newest time up to it."""
+    newest = 0
+    for reading in _read_file(path):
+        newest = max(newest, reading.time_ns)
+        yield newest, reading
+
+
+def _read_file(path: Path) -> Iterator[Reading]:
+    try:
+        with path.open(encoding="utf-8", errors="strict") as file:
+            for number, line in enumerate(file, start=1):
+                text = line.rstrip("\r\n")
+                if text and not text.isspace() and not text.startswith("#"):
+                    yield _parsed(path, number, text)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not UTF-8 text, expected line protocol") from None
 
 
 def _parsed(path: Path, number: int, text: str) -> Reading:
@@ -55,15 +75,19 @@ def pieces(readings: Iterator[Reading], rows: int = PIECE_ROWS) -> Iterator[list
         yield block_of(piece, arrival)
 
 
-def cadence_ns(blocks: Sequence[Block]) -> int:
+def cadence_ns(blocks: Iterable[Block]) -> int:
     """Usual time between two readings of a card: the median over all cards; 0 when unknown."""
-    gaps = []
+    series: dict[tuple[tuple[str, str], ...], int] = {}
+    cards, times = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for block in blocks:
         if block.measurement == "card":
-            order = np.lexsort((block.time_ns, block.series))
-            same = np.diff(block.series[order]) == 0
-            gaps.append(np.diff(block.time_ns[order])[same])
-    steps = np.concatenate(gaps) if gaps else np.empty(0)
+            keys = [tuple(sorted(tags.items())) for tags in block.tags]
+            codes = np.array([series.setdefault(key, len(series)) for key in keys], np.int64)
+            cards.append(codes[block.series])
+            times.append(block.time_ns)
+    card, time_ns = np.concatenate(cards), np.concatenate(times)
+    order = np.lexsort((time_ns, card))
+    steps = np.diff(time_ns[order])[np.diff(card[order]) == 0]
     return int(np.median(steps[steps > 0])) if (steps > 0).any() else 0
 
 
@@ -80,35 +104,78 @@ def judge_files(paths: Sequence[Path]) -> tuple[FarmState, list[Change]]:
     Raises:
         ConfigError: a file cannot be read or a line is bad.
     """
-    blocks = list(pieces(read_lines(paths)))
-    cadence = cadence_ns([block for piece in blocks for block in piece])
-    every_ns = frame_length_ns(cadence)
-    judge = Judge(every_ns, max(LAG_NS, every_ns // 2))
-    last: dict[int, CardVerdict] = {}
-    log, changes, tick = ChangeLog(), [], None
-    for tick in _ticks(judge, blocks):
-        for index in shown(tick.frame.roster, tick.verdicts):
-            if tick.frame.present[index] or index not in last:
-                last[index] = card_verdict(tick.frame.roster[index], index, tick.verdicts)
+    pushes = list(pieces(read_lines(paths)))
+    every_ns = frame_length_ns(cadence_ns(chain.from_iterable(pushes)))
+    lag_ns = max(LAG_NS, every_ns // 2)
+    judge, last = Judge(every_ns, lag_ns), _LastWindows()
+    log, changes = ChangeLog(), []
+    for tick in _ticks(judge, in_order(pushes, every_ns + lag_ns)):
+        last.note(tick)
         changes += log.of(tick)
-    return _final(tick, last), changes
+    return last.farm_state(), changes
 
 
-def _final(tick: Tick | None, last: Mapping[int, CardVerdict]) -> FarmState:
-    if tick is None:
-        return FarmState(SCHEMA, None, None, [], [])
-    roster, verdicts = tick.frame.roster, tick.verdicts
-    names = keys(roster)
-    return FarmState(
-        SCHEMA,
-        None,
-        verdicts.end_ns / 1e9,
-        [last[index] for index in shown(roster, verdicts)],
-        [node_finding(node, names) for node in verdicts.nodes],
-    )
+def in_order(pushes: list[list[Block]], patience_ns: int) -> list[list[Block]]:
+    """Recorded rows in the order in which they should be judged: as a rule, as they stand.
+
+    Where too many of them come later than `patience_ns`, the file does not tell in which order
+    they arrived (a database gives them card by card), and they are ordered by time.
+    """
+    blocks = [block for piece in pushes for block in piece]
+    if not blocks:
+        return []
+    arrival = np.concatenate([block.arrival for block in blocks])
+    time_ns = np.concatenate([block.time_ns for block in blocks])
+    arrived = time_ns[np.argsort(arrival)]
+    late = arrived < np.maximum.accumulate(arrived) - patience_ns
+    if late.mean() <= MOST_LATE_SHARE:
+        return pushes
+    rank = np.empty(len(time_ns), np.int64)
+    rank[np.lexsort((arrival, time_ns))] = np.arange(1, len(time_ns) + 1)
+    ends = np.cumsum([len(block) for block in blocks])[:-1]
+    ranks = np.split(rank, ends)
+    return [[replace(block, arrival=r) for block, r in zip(blocks, ranks, strict=True)]]
 
 
-def _ticks(judge: Judge, blocks: Sequence[Sequence[Block]]) -> Iterator[Tick]:
-    for piece in blocks:
-        yield from judge.feed(piece)
+class _LastWindows:
+    """What is to be said of each card and each node as of its own last window with a reading."""
+
+    def __init__(self) -> None:
+        self._tick: Tick | None = None
+        self._cards: dict[int, CardVerdict] = {}
+        self._nodes: dict[int, list[NodeFinding]] = {}
+
+    def note(self, tick: Tick) -> None:
+        """Take in the next frame."""
+        frame, verdicts = tick
+        self._tick = tick
+        for card in np.flatnonzero(frame.present).tolist():
+            self._cards[card] = card_verdict(frame.roster[card], card, verdicts)
+        nodes = frame.roster.nodes
+        heard: dict[int, list[NodeFinding]]
+        heard = {node: [] for node in np.unique(nodes[frame.present]).tolist()}
+        for finding in verdicts.nodes:
+            heard.get(int(nodes[finding.cards[0]]), []).append(finding)
+        self._nodes |= heard
+
+    def farm_state(self) -> FarmState:
+        """All of it as the object that `judge --json` prints."""
+        if self._tick is None:
+            return FarmState(SCHEMA, None, None, [], [])
+        roster, verdicts = self._tick.frame.roster, self._tick.verdicts
+        rows = shown(roster, verdicts)
+        names = keys(roster, rows)
+        findings = [f for node in sorted(self._nodes) for f in self._nodes[node]]
+        return FarmState(
+            SCHEMA,
+            None,
+            verdicts.end_ns / 1e9,
+            [self._cards[row] for row in rows],
+            [node_finding(finding, names) for finding in findings],
+        )
+
+
+def _ticks(judge: Judge, pushes: Iterable[Sequence[Block]]) -> Iterator[Tick]:
+    for blocks in pushes:
+        yield from judge.feed(blocks)
     yield from judge.finish()

@@ -2,13 +2,16 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import count
 from typing import Any
 
 from farmhand_agent.reading import UNIDENTIFIED
 from farmhand_collector.capacity.attribution import NodeFinding
 from farmhand_collector.capacity.detector import STATE_NAMES
-from farmhand_collector.capacity.frame import CardKey
+from farmhand_collector.capacity.roster import CardKey
 from farmhand_collector.capacity.step import Raised, Verdicts
 from farmhand_collector.catalogue.findings import meanings
 from farmhand_collector.wire import (
@@ -24,18 +27,30 @@ from farmhand_collector.wire import (
 GIB = 2.0**30
 
 
-def keys(roster: Sequence[CardKey]) -> list[str]:
-    """The name of each card in the API: its identity, or its place where that is not unique."""
-    counts: dict[str, int] = {}
-    for card in roster:
-        counts[card.card] = counts.get(card.card, 0) + 1
-    return [
-        card.card
-        if card.card != UNIDENTIFIED and counts[card.card] == 1
-        # A slash would end the path element of a URL.
-        else f"{card.host}:{card.slot}".replace("/", "_")
-        for card in roster
-    ]
+def keys(roster: Sequence[CardKey], rows: Sequence[int]) -> dict[int, str]:
+    """The names in the API of the cards that are spoken of, by index, no two alike.
+
+    A card is named by its identity, or by its place where that is missing or not unique.
+    """
+    counts = Counter(roster[row].card for row in rows)
+    names: dict[str, int] = {}
+    for row in rows:
+        identity = roster[row].card
+        plain = identity not in ("", UNIDENTIFIED) and counts[identity] == 1
+        name = next(name for name in _names(roster[row], plain) if name not in names)
+        names[name] = row
+    return {row: name for name, row in names.items()}
+
+
+def _names(card: CardKey, plain: bool) -> Iterator[str]:
+    """Names for a card, the ones to be preferred first."""
+    place = f"{card.host}:{card.slot}"
+    parts = [card.card] if plain else []
+    parts += [place, f"{place}:{card.card}", f"{card.site}:{place}:{card.card}"]
+    # A slash would end the path element of a URL.
+    names = [part.replace("/", "_") for part in parts]
+    yield from names
+    yield from (f"{names[-1]}:{number}" for number in count(2))
 
 
 def shown(roster: Sequence[CardKey], verdicts: Verdicts) -> list[int]:
@@ -66,6 +81,7 @@ def _place(card: CardKey) -> tuple[Any, ...]:
     return (card.site, card.rack, _natural(card.host), _natural(card.slot), card.card)
 
 
+@lru_cache(maxsize=65536)
 def _natural(text: str) -> list[tuple[int, int, str]]:
     """A key that puts slot2 before slot10."""
     parts = re.split(r"([0-9]+)", text)
@@ -134,7 +150,7 @@ def _delivered(raised: Sequence[Raised]) -> dict[str, float]:
     return shares
 
 
-def node_finding(node: NodeFinding, card_keys: Sequence[str]) -> ScopeFinding:
+def node_finding(node: NodeFinding, card_keys: Mapping[int, str]) -> ScopeFinding:
     """What is to be said of a node."""
     worst = max(node.raised, key=lambda finding: finding.level)
     brief = meanings()[worst.detector.name].brief
@@ -205,11 +221,12 @@ def farm_state(
     """The whole farm after a frame; nothing judged yet gives a farm without cards."""
     if verdicts is None:
         return FarmState(SCHEMA, simulated, None, [], [])
-    names = keys(roster)
+    rows = shown(roster, verdicts)
+    names = keys(roster, rows)
     return FarmState(
         schema=SCHEMA,
         simulated=simulated,
         time=verdicts.end_ns / 1e9,
-        cards=[card_verdict(roster[i], i, verdicts) for i in shown(roster, verdicts)],
+        cards=[card_verdict(roster[row], row, verdicts) for row in rows],
         findings=[node_finding(node, names) for node in verdicts.nodes],
     )

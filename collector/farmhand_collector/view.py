@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from farmhand_collector.capacity.frame import CardKey
+from farmhand_collector.capacity.roster import CardKey
 from farmhand_collector.judging import Tick
 from farmhand_collector.report import (
     card_finding,
@@ -36,6 +36,8 @@ _READING_COLUMNS = tuple(name for name in NUMBER_COLUMNS if name not in _VERDICT
 _DIGITS = 4
 """Decimals kept: less than any display shows, and noise below it is no change."""
 
+_SEQ_DIGITS = 18
+
 Row = dict[str, Any]
 
 
@@ -54,7 +56,7 @@ class View:
         self._tick: Tick | None = None
         self._rows: dict[str, Row] = {}
         self._versions: dict[str, dict[str, int]] = {}
-        self._removed: list[tuple[int, str]] = []
+        self._removed: dict[str, int] = {}
         self._verdicts: dict[str, tuple[CardKey, CardVerdict]] = {}
         self._listeners: list[Callable[[], object]] = []
 
@@ -67,7 +69,8 @@ class View:
         rows, verdicts = _rows(tick)
         with self._lock:
             self._seq += 1
-            self._removed += [(self._seq, key) for key in self._rows if key not in rows]
+            self._removed |= {key: self._seq for key in self._rows if key not in rows}
+            self._removed = {key: seq for key, seq in self._removed.items() if key not in rows}
             for key, row in rows.items():
                 self._note_versions(key, row)
             self._versions = {key: self._versions[key] for key in rows}
@@ -117,12 +120,13 @@ class View:
                 for key, versions in self._versions.items()
                 if any(versions[name] > since for name in columns)
             ]
-            removed = [key for seq, key in self._removed if seq > since and key not in self._rows]
+            removed = [key for key, seq in self._removed.items() if seq > since]
             return Changes(self._cursor(), self.time, _by_column(changed, columns), removed)
 
     def _since(self, cursor: str) -> int:
         epoch, _, seq = cursor.partition(":")
-        if epoch != self._epoch or not seq.isdecimal() or int(seq) > self._seq:
+        known = epoch == self._epoch and seq.isdecimal() and len(seq) <= _SEQ_DIGITS
+        if not known or int(seq) > self._seq:
             raise StaleCursorError
         return int(seq)
 
@@ -146,7 +150,8 @@ class View:
             tick, verdicts = self._tick, dict(self._verdicts)
         if tick is None:
             return []
-        names = keys(tick.frame.roster)
+        roster = tick.frame.roster
+        names = keys(roster, shown(roster, tick.verdicts))
         found = [wider_finding(node_finding(node, names)) for node in tick.verdicts.nodes]
         found += [
             card_finding(key, verdict)
@@ -170,12 +175,11 @@ def _by_column(rows: Sequence[Row], columns: Sequence[str]) -> dict[str, list[An
 
 def _rows(tick: Tick) -> tuple[dict[str, Row], dict[str, tuple[CardKey, CardVerdict]]]:
     roster, verdicts = tick.frame.roster, tick.verdicts
-    names = keys(roster)
     readings = {name: tick.frame.values[name].tolist() for name in _READING_COLUMNS}
     rows: dict[str, Row] = {}
     said: dict[str, tuple[CardKey, CardVerdict]] = {}
-    for index in shown(roster, verdicts):
-        card, key = roster[index], names[index]
+    for index, key in keys(roster, shown(roster, verdicts)).items():
+        card = roster[index]
         verdict = card_verdict(card, index, verdicts)
         values = {name: _rounded(column[index]) for name, column in readings.items()}
         seen = int(verdicts.seen_ns[index]) / 1e9 or None

@@ -56,6 +56,11 @@ BAD: list[tuple[str, str, str]] = [
     ("farmhand-agent", "site = ''", "site: '', expected a printable name"),
     ("farmhand-agent", "host = ' '", "host: ' ', expected a printable name"),
     ("farmhand-agent", 'host = "a\\nb"', "host: 'a\\nb', expected a printable name"),
+    (
+        "farmhand-agent",
+        'state_dir = "a\\u0000b"',
+        "state_dir: 'a\\x00b', expected a printable name",
+    ),
     ("farmhand-agent", "[ship]\ntoken_file = 'TOKEN'", "ship.token_file: TOKEN"),
     ("farmhand-agent", "site = ", "not valid TOML"),
     ("farmhand-collector", "sites = 'a'", "sites: unknown key"),

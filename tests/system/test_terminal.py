@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.system.programs import wait_until
 pytestmark = pytest.mark.system
 
 ROOT = Path(__file__).parent.parent.parent
+FARMHAND = f"{sys.executable} -m farmhand_tui.cli"
 
 
 class Terminal:
@@ -74,11 +76,35 @@ def test_make_run_reaches_the_farm_grid(terminal: Terminal) -> None:
     wait_until(terminal.ended, 30, "q leaves")
 
 
+def test_a_second_up_attaches_to_the_first(terminal: Terminal, tmp_path: Path) -> None:
+    """Another `farmhand up`, and `farmhand status`, speak of the farm that runs already."""
+    terminal.start(f"{FARMHAND} up --simulate 8 --seed 4321 --history 600")
+    wait_until(terminal.shows("8 cards", "seed 4321"), 60, "the first farm")
+
+    second = Terminal(tmp_path)
+    second.start(f"{FARMHAND} up --simulate 16")
+    status = subprocess.run(
+        [*FARMHAND.split(), "status"],
+        env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    try:
+        wait_until(second.shows("8 cards", "seed 4321"), 60, "the first farm, attached to")
+        second.press("q")
+        wait_until(second.ended, 30, "q leaves the second")
+    finally:
+        second.close()
+
+    assert "SIMULATED (seed 4321)" in status.stdout
+    assert "8 cards" in terminal.text()
+
+
 def test_without_a_terminal_make_run_prints_the_state(tmp_path: Path) -> None:
     """In a pipe the state comes as text, and the command ends by itself."""
     done = subprocess.run(
-        "make run < /dev/null | cat",  # as a user types it
-        shell=True,
+        ["bash", "-c", "make run < /dev/null | cat"],
         cwd=ROOT,
         env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
         capture_output=True,

@@ -74,6 +74,18 @@ def test_a_change_arrives_as_it_happens(post: Post, synthetic: SyntheticFarm) ->
 
 
 @pytest.mark.usefixtures("follower")
+def test_findings_follow_a_change_though_nothing_else_happens(
+    post: Post, synthetic: SyntheticFarm
+) -> None:
+    """A quiet farm holds back the next change, not what is to be said of the last one."""
+    post.next(FindingsArrived)
+    synthetic.set("card-00004", state="lost", reason="gone")
+
+    findings = post.next(FindingsArrived).findings
+    assert "card-00004" in {finding.key for finding in findings}
+
+
+@pytest.mark.usefixtures("follower")
 def test_a_stale_cursor_takes_a_new_snapshot(post: Post, synthetic: SyntheticFarm) -> None:
     """A collector that restarted is followed from the ground up, without a word of trouble."""
     post.next(FindingsArrived)

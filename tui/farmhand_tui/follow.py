@@ -94,6 +94,7 @@ class FarmFollower(threading.Thread):
         self._cursor = ""
         self._findings: list[Finding] | None = None
         self._findings_at = 0.0
+        self._findings_stale = False
         self._stopped = False
         self._renew = False
         self._wake = threading.Event()
@@ -146,16 +147,27 @@ class FarmFollower(threading.Thread):
     def _follow(self) -> None:
         while not (self._stopped or self._renew):
             asked = time.monotonic()
-            changes = self._client.changes(self._cursor, COLUMNS, self._wait_seconds)
+            changes = self._client.changes(self._cursor, COLUMNS, self._patience(asked))
             self._cursor = changes.cursor
             self._tell(ChangesArrived(changes))
-            if time.monotonic() - self._findings_at >= FINDINGS_SECONDS:
+            self._findings_stale |= any(changes.columns.values()) or bool(changes.removed)
+            if self._findings_stale and self._findings_due(time.monotonic()) <= 0:
                 self._ask_findings()
             self._wake.wait(asked + EVERY_SECONDS - time.monotonic())
+
+    def _patience(self, now: float) -> float:
+        """How long to wait for changes: no longer than findings that changed may be old."""
+        if not self._findings_stale:
+            return self._wait_seconds
+        return min(self._wait_seconds, max(self._findings_due(now), 0.0))
+
+    def _findings_due(self, now: float) -> float:
+        return self._findings_at + FINDINGS_SECONDS - now
 
     def _ask_findings(self) -> None:
         findings = self._client.findings()
         self._findings_at = time.monotonic()
+        self._findings_stale = False
         if findings != self._findings:
             self._findings = findings
             self._tell(FindingsArrived(findings))

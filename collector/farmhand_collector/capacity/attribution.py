@@ -5,10 +5,12 @@ pull.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from farmhand_collector.capacity.frame import Frame
+import numpy as np
+
+from farmhand_collector.capacity.frame import Bools
+from farmhand_collector.capacity.roster import Roster
 
 if TYPE_CHECKING:
     from farmhand_collector.capacity.step import Raised
@@ -30,37 +32,36 @@ class NodeFinding(NamedTuple):
     raised: "tuple[Raised, ...]"
 
 
-def attribute(frame: Frame, findings: "dict[int, list[Raised]]") -> list[NodeFinding]:
-    """Lift findings that most cards of a node share out of `findings` into node findings."""
+def attribute(
+    roster: Roster, findings: "dict[int, list[Raised]]", able: Bools
+) -> list[NodeFinding]:
+    """Lift findings that most cards of a node share out of `findings` into node findings.
+
+    Args:
+        roster: the cards.
+        findings: by card; what is lifted is taken out.
+        able: (n,) cards that could show a finding now, if they had one.
+    """
+    sizes = np.bincount(roster.nodes[able], minlength=len(roster))
     nodes = []
-    for (site, host), cards in _cards_of_nodes(frame).items():
-        for name, shared in _shared(cards, findings).items():
-            raised = tuple(_take_out(findings, card, name) for card in shared)
-            nodes.append(NodeFinding(site, host, name, tuple(shared), raised))
+    for (node, name), cards in sorted(_showing(roster, findings, able).items()):
+        if len(cards) >= LEAST_CARDS and len(cards) >= LEAST_SHARE * sizes[node]:
+            raised = tuple(_take_out(findings, card, name) for card in cards)
+            key = roster[cards[0]]
+            nodes.append(NodeFinding(key.site, key.host, name, tuple(cards), raised))
     return nodes
 
 
-def _cards_of_nodes(frame: Frame) -> dict[tuple[str, str], list[int]]:
-    nodes: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for card, key in enumerate(frame.roster):
-        if frame.present[card]:
-            nodes[key.site, key.host].append(card)
-    return nodes
-
-
-def _shared(cards: Iterable[int], findings: "dict[int, list[Raised]]") -> dict[str, list[int]]:
-    """Findings by detector that enough of these cards show."""
-    cards = list(cards)
-    showing: dict[str, list[int]] = defaultdict(list)
-    for card in cards:
-        for raised in findings.get(card, ()):
-            if raised.detector.cause in SHARED_CAUSES:
-                showing[raised.detector.name].append(card)
-    return {
-        name: having
-        for name, having in showing.items()
-        if len(having) >= LEAST_CARDS and len(having) >= LEAST_SHARE * len(cards)
-    }
+def _showing(
+    roster: Roster, findings: "dict[int, list[Raised]]", able: Bools
+) -> dict[tuple[int, str], list[int]]:
+    """Cards by node and by the detector whose finding they show, where a node can be the cause."""
+    showing: dict[tuple[int, str], list[int]] = defaultdict(list)
+    for card, raised in sorted(findings.items()):
+        for finding in raised:
+            if able[card] and finding.detector.cause in SHARED_CAUSES:
+                showing[int(roster.nodes[card]), finding.detector.name].append(card)
+    return showing
 
 
 def _take_out(findings: "dict[int, list[Raised]]", card: int, name: str) -> "Raised":

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from farmhand_collector.capacity.frame import Bools, Codes, Floats, Frame, divided
 
 NOT_JUDGED, OK, WATCH, DEGRADED, FAILING, LOST, UNKNOWN = -1, 0, 1, 2, 3, 4, 5
+LEVELS = np.arange(WATCH, LOST + 1, dtype=np.int8)
+"""The levels of something wrong, each worse than the one before."""
 STATE_NAMES = ("ok", "watch", "degraded", "failing", "lost", "unknown")
 
 Memory = NDArray[np.void]
@@ -26,7 +28,7 @@ class Facts:
     """What is known beforehand, frozen.
 
     `memory_bytes` gives, by model name, the memory sizes that cards of that name are made or
-    reworked with.
+    reworked with, ascending.
     """
 
     memory_bytes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
@@ -51,8 +53,8 @@ class Detector:
     """One way in which a card can fail to give what it should.
 
     `precedence` decides which of several findings of a card names the cause: the lower explains
-    the higher. A level is raised after `raise_after` judged windows in a row and cleared after
-    `clear_after`.
+    the higher. A level is raised after `raise_after` judged windows in a row that reached it and
+    cleared after `clear_after` in a row that did not.
     """
 
     name: str
@@ -84,16 +86,21 @@ SPAN_NS = 300 * 10**9
 and persistence over correlated windows is worth nothing (5 min is past the heatsink's time
 constant)."""
 LEAST_LOADED_SHARE = 0.5
-"""Share of a span in which a card must have been loaded to be judged on it."""
+"""Share of its readings in a span in which a card must have been loaded and given a value to be
+judged on it."""
 LEAST_COVERED_SHARE = 0.5
 """Share of a span for which there must be readings."""
 
 
 def span_memory(*names: str) -> np.dtype[Any]:
-    """Memory for means over spans of the named values."""
-    return np.dtype(
-        [("span", "i8"), ("covered_ns", "f8"), ("loaded", "f8"), *((n, "f8") for n in names)]
-    )
+    """Memory for means over spans of the named values: sums, and the time that each was given."""
+    sums = [(name, "f8") for name in names]
+    given = [(_given_ns(name), "f8") for name in names]
+    return np.dtype([("span", "i8"), ("covered_ns", "f8"), *sums, *given])
+
+
+def _given_ns(name: str) -> str:
+    return f"{name}_given_ns"
 
 
 def gather(
@@ -102,7 +109,8 @@ def gather(
     """Add a frame's loaded values to the span that it lies in.
 
     Args:
-        frame: frames as long as a span or longer are spans of their own.
+        frame: belongs to the span in which it begins; the one that reaches the span's end, or
+            passes it, ends it.
         memory: of `span_memory` with the names of `values`.
         values: (n,) means over loaded readings, NaN where not given.
 
@@ -112,27 +120,25 @@ def gather(
     """
     span = frame.start_ns // SPAN_NS
     memory = memory.copy()
-    stale = memory["span"] != span
-    for name in memory.dtype.names or ():
-        memory[name][stale] = 0
+    memory[memory["span"] != span] = np.zeros((), memory.dtype)
     memory["span"] = span
     length_ns = frame.end_ns - frame.start_ns
-    share = np.nan_to_num(frame.loaded_share)
     memory["covered_ns"] += np.where(frame.present, length_ns, 0)
-    memory["loaded"] += share * length_ns
+    loaded_ns = np.nan_to_num(frame.loaded_share) * length_ns
     for name, column in values.items():
-        memory[name] += np.nan_to_num(column) * share * length_ns
-    if frame.end_ns // SPAN_NS == span and length_ns < SPAN_NS:
+        # A frame in which the card did not give the value must not pull its mean to zero.
+        given_ns = np.where(np.isnan(column), 0, loaded_ns)
+        memory[name] += np.nan_to_num(column) * given_ns
+        memory[_given_ns(name)] += given_ns
+    if frame.end_ns // SPAN_NS == span:
         return memory, None
-    enough = (memory["loaded"] >= LEAST_LOADED_SHARE * memory["covered_ns"]) & (
-        memory["covered_ns"] >= LEAST_COVERED_SHARE * SPAN_NS
-    )
-    means = {
-        name: np.where(enough, divided(memory[name], memory["loaded"]), np.nan) for name in values
-    }
-    # A value that the card never gives must not read as zero.
-    for name, column in values.items():
-        means[name][np.isnan(column)] = np.nan
+    covered_ns = memory["covered_ns"]
+    covered = covered_ns >= LEAST_COVERED_SHARE * SPAN_NS
+    means = {}
+    for name in values:
+        given_ns = memory[_given_ns(name)]
+        enough = covered & (given_ns >= LEAST_LOADED_SHARE * covered_ns)
+        means[name] = np.where(enough, divided(memory[name], given_ns), np.nan)
     return memory, means
 
 

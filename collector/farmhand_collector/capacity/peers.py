@@ -28,9 +28,8 @@ time. That is normal at full load."""
 
 def same_kind(frame: Frame) -> Groups:
     """(n,) cards of equal model and memory form one group."""
-    models = np.array([f"{key.vendor} {key.model}" for key in frame.roster])
     memory_gib = np.nan_to_num(frame.values["memory_total_bytes"] / 2**30).round()
-    return grouped(models, memory_gib)
+    return grouped(frame.roster.kinds, memory_gib)
 
 
 def alike(frame: Frame) -> Groups:

@@ -9,23 +9,23 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from farmhand_collector.capacity.detector import Detector, Memory
+from farmhand_collector.capacity.detector import LEVELS, Memory
 from farmhand_collector.capacity.detectors import all_detectors
-from farmhand_collector.capacity.frame import CardKey, Floats
+from farmhand_collector.capacity.frame import Floats
+from farmhand_collector.capacity.roster import CardKey, Roster
 
 STREAK: np.dtype[Any] = np.dtype(
     [
-        ("bad", "i4"),
-        ("good", "i4"),
-        ("level", "i1"),
-        ("bad_since_ns", "i8"),
-        ("raised_since_ns", "i8"),
+        ("run", "i4", len(LEVELS)),
+        ("raised", "?", len(LEVELS)),
+        ("since_ns", "i8", len(LEVELS)),
         ("delivered", "f8"),
         ("confidence", "f8"),
     ]
 )
-"""Per detector and card: judged windows in a row that were bad or good, the level of the last bad
-one, since when, and since when it is raised (0: not raised)."""
+"""Per detector, card and level: judged windows in a row that reached the level, or as a negative
+number that did not; whether it is raised, and since when it is reached. `delivered` and
+`confidence` are those of the last bad window."""
 
 CARD: np.dtype[Any] = np.dtype(
     [("seen_ns", "i8"), ("judged_ns", "i8"), ("since_ns", "i8"), ("state", "i1")]
@@ -33,7 +33,7 @@ CARD: np.dtype[Any] = np.dtype(
 """Per card: end of the last frame with a reading, end of the last frame in which its performance
 was judged, and its state with its beginning."""
 
-_VERSION = 1
+_VERSION = 2
 
 
 class StateError(ValueError):
@@ -45,7 +45,7 @@ class State:
     """Memory of the core over the roster; a new one knows no card."""
 
     end_ns: int = 0
-    roster: tuple[CardKey, ...] = ()
+    roster: Roster = field(default_factory=Roster)
     cards: NDArray[np.void] = field(default_factory=lambda: np.zeros(0, CARD))
     memories: dict[str, Memory] = field(default_factory=dict)
     streaks: dict[str, NDArray[np.void]] = field(default_factory=dict)
@@ -53,9 +53,14 @@ class State:
     """By card and detector: the values behind the last bad window."""
     facts: dict[str, Floats] = field(default_factory=dict)
     """Numbers of `card_info` last heard, for framing to go on with."""
+    paced: bool = False
+    """Whether the collector's pulse tells the farm's time, for framing to go on with."""
 
-    def fitted(self, roster: tuple[CardKey, ...]) -> "State":
-        """A copy with a row for each card of a roster that has grown at its end."""
+    def fitted(self, roster: Roster) -> "State":
+        """With a row for each card of a roster that has grown at its end.
+
+        Arrays that did not grow are shared, not copied.
+        """
         n = len(roster)
         detectors = all_detectors()
         return State(
@@ -66,6 +71,7 @@ class State:
             {d.name: _grown(self.streaks.get(d.name), n, STREAK) for d in detectors},
             {card: dict(findings) for card, findings in self.evidence.items()},
             dict(self.facts),
+            self.paced,
         )
 
     def to_bytes(self) -> bytes:
@@ -76,7 +82,7 @@ class State:
         arrays |= {f"fact.{name}": column for name, column in self.facts.items()}
         plain = {name: _saved(array) for name, array in arrays.items()}
         return msgspec.msgpack.encode(
-            _Saved(_VERSION, self.end_ns, list(self.roster), plain, self.evidence)
+            _Saved(_VERSION, self.end_ns, self.paced, list(self.roster), plain, self.evidence)
         )
 
     @classmethod
@@ -87,34 +93,36 @@ class State:
             StateError: the bytes are not a saved state.
         """
         try:
+            version = msgspec.msgpack.decode(saved, type=_Version).version
+            if version != _VERSION:
+                raise StateError(f"saved by version {version}, expected {_VERSION}")
             content = msgspec.msgpack.decode(saved, type=_Saved)
             arrays = {name: _restored(raw) for name, raw in content.arrays.items()}
         except (msgspec.MsgspecError, ValueError, EOFError) as error:
             raise StateError(f"not a saved state: {error}") from None
-        if content.version != _VERSION:
-            raise StateError(f"saved by version {content.version}, expected {_VERSION}")
-        state = cls(content.end_ns, tuple(content.roster), arrays.pop("cards"))
-        state.evidence = content.evidence
-        state.facts = {
-            name.removeprefix("fact."): column
-            for name, column in arrays.items()
-            if name.startswith("fact.")
-        }
-        for detector in all_detectors():
-            state._restore(detector, arrays)
-        return state
+        n, cards = len(content.roster), arrays.pop("cards", np.zeros(0, CARD))
+        if cards.dtype != CARD or any(array.shape != (n,) for array in (cards, *arrays.values())):
+            raise StateError(f"not a saved state: columns do not fit {n} cards")
+        return cls(
+            content.end_ns,
+            Roster(content.roster),
+            cards,
+            _remembered("memory", {d.name: d.memory for d in all_detectors()}, arrays),
+            _remembered("streak", dict.fromkeys((d.name for d in all_detectors()), STREAK), arrays),
+            content.evidence,
+            {name.removeprefix("fact."): a for name, a in arrays.items() if name[:5] == "fact."},
+            content.paced,
+        )
 
-    def _restore(self, detector: Detector, arrays: Mapping[str, NDArray[Any]]) -> None:
-        memory, streak = (arrays.get(f"{kind}.{detector.name}") for kind in ("memory", "streak"))
-        if memory is not None and memory.dtype == detector.memory:
-            self.memories[detector.name] = memory
-        if streak is not None and streak.dtype == STREAK:
-            self.streaks[detector.name] = streak
+
+class _Version(msgspec.Struct):
+    version: int
 
 
 class _Saved(msgspec.Struct):
     version: int
     end_ns: int
+    paced: bool
     roster: list[CardKey]
     arrays: dict[str, bytes]
     evidence: dict[int, dict[str, dict[str, float]]]
@@ -131,7 +139,21 @@ def _restored(raw: bytes) -> NDArray[Any]:
     return array
 
 
+def _remembered(
+    kind: str, dtypes: Mapping[str, np.dtype[Any]], arrays: Mapping[str, NDArray[Any]]
+) -> dict[str, NDArray[Any]]:
+    """Saved arrays of a kind by detector, without those that have another shape today."""
+    found = {name: arrays.get(f"{kind}.{name}") for name in dtypes}
+    return {
+        name: array
+        for name, array in found.items()
+        if array is not None and array.dtype == dtypes[name]
+    }
+
+
 def _grown(array: NDArray[np.void] | None, n: int, dtype: np.dtype[Any]) -> NDArray[np.void]:
+    if array is not None and len(array) == n:
+        return array
     grown = np.zeros(n, dtype)
     if array is not None:
         grown[: len(array)] = array

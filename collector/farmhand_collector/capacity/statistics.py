@@ -51,7 +51,7 @@ def pooled_sigma(residuals: Floats, floor: float = LEAST_SIGMA) -> float:
     In groups of eight a group's own spread fires ten times as often on healthy cards and finds
     fewer bad ones; with half of a group bad it finds none.
     """
-    given = residuals[~np.isnan(residuals)]
+    given = residuals[np.isfinite(residuals)]
     if not len(given):
         return floor
     return max(floor, 1.4826 * float(np.median(np.abs(given))))

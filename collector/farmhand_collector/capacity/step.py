@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from farmhand_collector.capacity.attribution import NodeFinding, attribute
 from farmhand_collector.capacity.detector import (
+    LEVELS,
     LOST,
     NOT_JUDGED,
     OK,
@@ -63,16 +64,20 @@ def step(state: State, frame: Frame, facts: Facts) -> tuple[State, Verdicts]:
     after = state.fitted(frame.roster)
     after.end_ns = frame.end_ns
     after.facts = dict(frame.facts)
+    after.paced = frame.paced
+    after.cards = after.cards.copy()
     after.cards["seen_ns"][frame.present] = frame.end_ns
     for detector in all_detectors():
         # A card that gives no value is NaN all the way; that is no mistake in arithmetic.
         with np.errstate(divide="ignore", invalid="ignore"):
-            score, memory = detector.score(frame, after.memories[detector.name], facts)
-        after.memories[detector.name] = memory
-        pooled = _pool(score)
-        _persist(after, detector, score, pooled, frame)
+            score, after.memories[detector.name] = detector.score(
+                frame, after.memories[detector.name], facts
+            )
+        judged = score.level != NOT_JUDGED
+        if judged.any():
+            _persist(after, detector, score, frame.start_ns)
         if detector.component == "compute":
-            after.cards["judged_ns"][score.level != NOT_JUDGED] = frame.end_ns
+            after.cards["judged_ns"][judged] = frame.end_ns
     return after, _conclude(after, frame)
 
 
@@ -84,67 +89,69 @@ def _pool(score: Score) -> Codes:
     return np.where((score.level > OK) & ~found, OK, score.level).astype(np.int8)
 
 
-def _persist(state: State, detector: Detector, score: Score, level: Codes, frame: Frame) -> None:
-    """Count judged windows in a row; raise and clear by the detector's patience."""
-    streak = state.streaks[detector.name]
-    bad, good = level > OK, level == OK
-    streak["bad_since_ns"][bad & (streak["bad"] == 0)] = frame.start_ns
-    streak["bad"] = np.where(bad, streak["bad"] + 1, np.where(good, 0, streak["bad"]))
-    streak["good"] = np.where(good, streak["good"] + 1, np.where(bad, 0, streak["good"]))
-    streak["level"][bad] = level[bad]
+def _persist(state: State, detector: Detector, score: Score, start_ns: int) -> None:
+    """Count judged windows in a row; raise and clear each level by the detector's patience."""
+    level = _pool(score)
+    streak = state.streaks[detector.name].copy()
+    judged = (level != NOT_JUDGED)[:, np.newaxis]
+    reached = level[:, np.newaxis] >= LEVELS
+    run, raised = streak["run"], streak["raised"]
+    counted = np.where(reached, np.maximum(run, 0) + 1, np.minimum(run, 0) - 1)
+    run = np.where(judged, counted, run)
+    streak["since_ns"][reached & (run == 1) & ~raised] = start_ns
+    streak["raised"] = (run >= detector.raise_after) | (raised & (run > -detector.clear_after))
+    streak["run"] = run
+    bad = level > OK
     streak["delivered"][bad] = np.nan if score.delivered is None else score.delivered[bad]
     streak["confidence"][bad] = 1.0 if score.p_value is None else 1 - score.p_value[bad]
-    raised = streak["raised_since_ns"]
-    begins = bad & (raised == 0) & (streak["bad"] >= detector.raise_after)
-    raised[begins] = streak["bad_since_ns"][begins]
-    ends = (raised > 0) & (streak["good"] >= detector.clear_after)
-    raised[ends] = 0
-    _remember_evidence(state, detector, score, np.flatnonzero(bad), np.flatnonzero(ends))
+    state.streaks[detector.name] = streak
+    _remember_evidence(state, detector, score, bad)
 
 
-def _remember_evidence(
-    state: State,
-    detector: Detector,
-    score: Score,
-    bad: NDArray[np.intp],
-    ended: NDArray[np.intp],
-) -> None:
-    for card in bad.tolist():
+def _remember_evidence(state: State, detector: Detector, score: Score, bad: Bools) -> None:
+    """Keep the values behind each bad window until the card is good for long enough."""
+    for card in np.flatnonzero(bad).tolist():
         values = {name: float(column[card]) for name, column in score.evidence.items()}
         known = {name: value for name, value in values.items() if np.isfinite(value)}
         state.evidence.setdefault(card, {})[detector.name] = known
-    for card in ended.tolist():
-        state.evidence.get(card, {}).pop(detector.name, None)
+    streak = state.streaks[detector.name]
+    needless = (streak["run"][:, 0] < 0) & ~streak["raised"][:, 0]
+    for card in [card for card in state.evidence if needless[card]]:
+        state.evidence[card].pop(detector.name, None)
+        if not state.evidence[card]:
+            del state.evidence[card]
 
 
 def _conclude(state: State, frame: Frame) -> Verdicts:
     findings = _raised(state)
-    nodes = attribute(frame, findings)
+    silent = frame.end_ns - state.cards["seen_ns"] > SILENT_NS
+    judged = _recently_judged(state)
+    judged[list(findings)] = True
+    nodes = attribute(frame.roster, findings, judged & ~silent)
     levels = np.zeros(len(frame), np.int8)
     for card, raised in findings.items():
         levels[card] = max((finding.level for finding in raised), default=OK)
-    judged = _recently_judged(state)
-    seen = state.cards["seen_ns"] > 0
-    silent = seen & (frame.end_ns - state.cards["seen_ns"] > SILENT_NS)
-    concluded = np.where((levels == OK) & ~judged, UNKNOWN, levels)
+    concluded = np.where(judged, levels, UNKNOWN)
     # Whatever was wrong with a card before, silence says nothing of it now; only a loss stays.
     concluded = np.where(silent & (levels != LOST), UNKNOWN, concluded).astype(np.int8)
-    changed = (concluded != state.cards["state"]) | (state.cards["since_ns"] == 0)
-    state.cards["since_ns"][changed] = _beginnings(findings, frame, changed)
-    state.cards["state"] = concluded
+    cards = state.cards
+    changed = (concluded != cards["state"]) | (cards["since_ns"] == 0)
+    cards["since_ns"][changed] = _beginnings(state, frame, concluded, findings)[changed]
+    cards["state"] = concluded
     return Verdicts(
         frame.end_ns,
         concluded,
-        state.cards["since_ns"].copy(),
-        state.cards["seen_ns"].copy(),
-        silent,
+        cards["since_ns"].copy(),
+        cards["seen_ns"].copy(),
+        silent & (cards["seen_ns"] > 0),
         findings,
         nodes,
     )
 
 
 def _recently_judged(state: State) -> Bools:
-    recent: Bools = state.end_ns - state.cards["judged_ns"] <= JUDGED_HOLDS_NS
+    judged_ns = state.cards["judged_ns"]
+    recent: Bools = (judged_ns > 0) & (state.end_ns - judged_ns <= JUDGED_HOLDS_NS)
     return recent
 
 
@@ -153,28 +160,36 @@ def _raised(state: State) -> dict[int, list[Raised]]:
     findings: dict[int, list[Raised]] = {}
     for detector in all_detectors():
         streak = state.streaks[detector.name]
-        for card in np.flatnonzero(streak["raised_since_ns"] > 0).tolist():
+        for card in np.flatnonzero(streak["raised"].any(axis=1)).tolist():
             row = streak[card]
-            values = state.evidence.get(card, {}).get(detector.name, {})
-            findings.setdefault(card, []).append(
-                Raised(
-                    detector,
-                    int(row["level"]),
-                    int(row["raised_since_ns"]),
-                    float(row["delivered"]),
-                    float(row["confidence"]),
-                    values,
-                )
+            # Whatever reaches a level reaches those below it, so the raised ones are the first.
+            worst = int(row["raised"].sum()) - 1
+            finding = Raised(
+                detector,
+                int(LEVELS[worst]),
+                int(row["since_ns"][worst]),
+                float(row["delivered"]),
+                float(row["confidence"]),
+                state.evidence.get(card, {}).get(detector.name, {}),
             )
+            findings.setdefault(card, []).append(finding)
     return findings
 
 
 def _beginnings(
-    findings: dict[int, list[Raised]], frame: Frame, changed: Bools
+    state: State, frame: Frame, concluded: Codes, findings: dict[int, list[Raised]]
 ) -> NDArray[np.int64]:
-    """When the state of each changed card began: with its worst finding, else with the frame."""
+    """(n,) when each card's state began, if it is new.
+
+    Findings say themselves since when; of a card that fell silent nothing is known since it was
+    last heard of; all else begins with the frame.
+    """
     began = np.full(len(frame), frame.start_ns, np.int64)
+    silent = frame.end_ns - state.cards["seen_ns"] > SILENT_NS
+    heard = state.cards["seen_ns"] > 0
+    began[silent & heard] = state.cards["seen_ns"][silent & heard]
     for card, raised in findings.items():
-        if raised:
-            began[card] = min(f.since_ns for f in raised if f.level == max(r.level for r in raised))
-    return began[changed]
+        since = [f.since_ns for f in raised if f.level == concluded[card]]
+        if since:
+            began[card] = min(since)
+    return began

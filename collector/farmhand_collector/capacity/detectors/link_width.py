@@ -17,6 +17,9 @@ from farmhand_collector.capacity.detector import (
 )
 from farmhand_collector.capacity.frame import Frame
 
+SAME_WIDTH_RATIO = 0.99
+"""The mean of equal widths may miss them by a rounding."""
+
 MEMORY = np.dtype([("widest", "f8")])
 
 
@@ -29,8 +32,8 @@ def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
     possible = np.fmax(np.nan_to_num(frame.facts["pcie_width_max"]), memory["widest"])
     share = np.divide(width, possible, out=np.full(len(frame), np.nan), where=possible > 0)
     # A mean over a frame in which the link retrained lies between two widths.
-    narrow = share < 1
-    dropped = narrow & (width < memory["widest"])
+    narrow = share < SAME_WIDTH_RATIO
+    dropped = narrow & (width < SAME_WIDTH_RATIO * memory["widest"])
     judged = ~np.isnan(share)
     level = levels(judged, (WATCH, narrow), (DEGRADED, dropped))
     evidence = {"width": width, "expected_width": possible}

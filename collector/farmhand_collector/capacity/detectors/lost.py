@@ -16,7 +16,8 @@ OFF_THE_BUS_XIDS = frozenset({"79", "167"})
 """Codes after which no call reaches the card (NVIDIA XID catalogue: 79 has fallen off the bus,
 167 PCIe fatal timeout)."""
 
-MEMORY = np.dtype([("fell_ns", "i8")])
+MEMORY = np.dtype([("fell_ns", "i8"), ("good_ns", "i8")])
+"""When the card last fell, and when the last window began of which a good reading was told."""
 
 
 def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
@@ -25,11 +26,11 @@ def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
     memory = memory.copy()
     for event in frame.events:
         if event.kind == "xid" and event.code in OFF_THE_BUS_XIDS:
-            memory["fell_ns"][event.card] = event.time_ns
-    # A window that was sampled partly before the fall may still be told as good.
-    back = (frame.read == READ_OK) & (memory["fell_ns"] < frame.start_ns)
-    memory["fell_ns"][back] = 0
-    fell = memory["fell_ns"] > 0
+            memory["fell_ns"][event.card] = max(memory["fell_ns"][event.card], event.time_ns)
+    memory["good_ns"][frame.read == READ_OK] = frame.start_ns
+    # A window that was sampled partly before the fall may still be told as good. An event that
+    # comes late, or again, changes nothing when the card was good since.
+    fell = (memory["fell_ns"] > 0) & (memory["fell_ns"] >= memory["good_ns"])
     level = levels(frame.present | fell, (LOST, (frame.read == READ_LOST) | fell))
     return Score(level, {"fell": fell.astype(float)}), memory
 

@@ -11,6 +11,7 @@ from farmhand_collector.capacity.detector import (
     levels,
 )
 from farmhand_collector.capacity.frame import Floats, Frame
+from farmhand_collector.capacity.roster import Roster
 
 SAME_SIZE_RATIO = 0.97
 """Drivers report one size up to 3 % apart."""
@@ -29,8 +30,7 @@ def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
     memory = memory.copy()
     seen = np.fmax(memory["largest_bytes"], np.nan_to_num(size))
     memory["largest_bytes"] = seen
-    made = np.array([_made(frame.roster[i].model, seen[i], facts) for i in range(len(frame))])
-    expected = np.fmax(made, seen)
+    expected = np.fmax(_made(frame.roster, seen, facts), seen)
     share = np.divide(size, expected, out=np.full(len(frame), np.nan), where=expected > 0)
     judged = ~np.isnan(share)
     level = levels(judged, (DEGRADED, share < SAME_SIZE_RATIO * ECC_RATIO))
@@ -38,21 +38,19 @@ def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
     return Score(level, evidence, delivered=np.fmin(share, 1.0)), memory
 
 
-def _made(model: str, seen_bytes: float, facts: Facts) -> float:
-    """The made size that the card should show; NaN for a name that is not known.
+def _made(roster: Roster, seen: Floats, facts: Facts) -> Floats:
+    """(n,) the made size that each card should show; NaN where its name is not known.
 
     A card that fits a made size is of that size: names are shared by several.
     """
-    sizes = facts.memory_bytes.get(model)
-    if not sizes or not seen_bytes:
-        return np.nan
-    if any(_fits(seen_bytes, size) for size in sizes):
-        return seen_bytes
-    return min((size for size in sizes if size > seen_bytes), default=seen_bytes)
-
-
-def _fits(seen_bytes: float, size: float) -> bool:
-    return size * SAME_SIZE_RATIO * ECC_RATIO <= seen_bytes <= size / SAME_SIZE_RATIO
+    made = np.full(len(roster), np.nan)
+    for model, cards in roster.by_model.items():
+        sizes = np.array(facts.memory_bytes.get(model, ()))
+        shown = seen[cards, np.newaxis]
+        fits = (sizes * SAME_SIZE_RATIO * ECC_RATIO <= shown) & (shown <= sizes / SAME_SIZE_RATIO)
+        next_larger = np.append(sizes, np.nan)[np.searchsorted(sizes, seen[cards], side="right")]
+        made[cards] = np.where(fits.any(axis=1), seen[cards], next_larger)
+    return made
 
 
 DETECTOR = Detector(

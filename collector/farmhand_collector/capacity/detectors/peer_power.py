@@ -34,8 +34,7 @@ def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
     memory, means = gather(frame, memory, {name: frame.loaded[name] for name in _FIELDS})
     if means is None:
         return nothing_judged(len(frame)), memory
-    hosts = np.array([key.host for key in frame.roster])
-    neighbours = grouped(alike(frame), hosts)
+    neighbours = grouped(alike(frame), frame.roster.nodes)
     power, clock = (means[name] for name in _FIELDS)
     usual_power, usual_clock = (others_median(column, neighbours) for column in (power, clock))
     explained = usual_power * np.fmin(clock / usual_clock, 1) ** POWER_OF_CLOCK

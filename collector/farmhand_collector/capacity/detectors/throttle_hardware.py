@@ -29,7 +29,7 @@ def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
     if means is None:
         return nothing_judged(len(frame)), memory
     hardware, brake, thermal = (means[name] for name in _FIELDS)
-    duty = np.fmax(brake, np.fmax(hardware - np.nan_to_num(thermal), 0))
+    duty = np.fmax(brake, np.maximum(hardware - np.nan_to_num(thermal), 0))
     judged = ~np.isnan(duty)
     level = levels(judged, (WATCH, duty >= WATCH_DUTY), (DEGRADED, duty >= DEGRADED_DUTY))
     return Score(level, {"duty": duty, "brake_duty": brake}), memory
