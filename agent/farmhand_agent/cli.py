@@ -51,11 +51,13 @@ def _once(options: argparse.Namespace) -> int:
     settings = config.load(options.config)
     if not 0 < options.interval <= 600:
         raise ConfigError(f"--interval: {options.interval:g}, expected more than 0, at most 600")
+    # Made before the cards are read: processor load is measured from here on.
+    host = HostSource(Path(settings.state_dir))
     sample_seconds = min(settings.sample_seconds, options.interval)
     message = (
         read_once("nvidia", options.interval, sample_seconds) if settings.nvidia.enabled else None
     )
-    lines = _lines(settings, message)
+    lines = _lines(settings, host, message)
     if options.line_protocol:
         print("\n".join(lines))
     elif options.json:
@@ -65,11 +67,11 @@ def _once(options: argparse.Namespace) -> int:
     return 0
 
 
-def _lines(settings: config.Config, message: Message | None) -> list[str]:
+def _lines(settings: config.Config, host: HostSource, message: Message | None) -> list[str]:
     lines: list[str] = []
     tags = {"site": settings.site, "rack": settings.rack, "host": settings.host}
     publisher = Publisher(tags, lines.extend)
-    publisher.host(time.time_ns(), HostSource(Path(settings.state_dir)).read())
+    publisher.host(time.time_ns(), host.read())
     if message is not None:
         publisher.cards(message.time_ns, message.cards)
     return lines
@@ -113,7 +115,9 @@ def _text(lines: Sequence[str], message: Message | None) -> str:
 
 
 def _shown(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:.10g}"
+    if isinstance(value, str):
+        return value
+    return f"{value:.0f}" if value.is_integer() else f"{value:.10g}"
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
 """What the three command lines share: exit status and how a mistake is said."""
 
 import argparse
+import errno
 import logging
 import os
 import sys
@@ -9,6 +10,13 @@ from typing import NoReturn
 
 from farmhand_agent import __version__
 from farmhand_agent.settings import EXIT_CONFIG, ConfigError
+
+EXIT_FAILED = 1
+"""Exit status of a program that could not do its work now and may later."""
+
+
+class FailedError(Exception):
+    """A program cannot do its work, though its configuration is good; the message is one line."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -42,12 +50,25 @@ def run(program: str, command: Callable[[], int]) -> int:
         return EXIT_CONFIG
     except KeyboardInterrupt:
         return 130
+    except FailedError as error:
+        print(one_line(f"{program}: {error}"), file=sys.stderr)  # noqa: T201  likewise
+        return EXIT_FAILED
     except BrokenPipeError:
         # The reader of our output went away (a pager, `head`): not worth a trace, and what is
         # still to be written at exit goes nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return 141
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print(f"{program}: cannot write its output: {error.strerror}", file=sys.stderr)  # noqa: T201
+        _discard_output()
+        return EXIT_FAILED
     return status
+
+
+def _discard_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def log_to_stderr(level: str = "INFO") -> None:

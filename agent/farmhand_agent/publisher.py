@@ -1,11 +1,12 @@
 """Turns what was read on this node into lines of the contract, tagged with where it stands."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from farmhand_agent.inventory import Place
 from farmhand_agent.reader import CardWindow
-from farmhand_agent.reading import UNIDENTIFIED, LineError, Reading, Value, to_line
+from farmhand_agent.reading import UNIDENTIFIED, Reading, Value, to_line
 
 Put = Callable[[Sequence[str]], None]
 
@@ -70,12 +71,16 @@ class Publisher:
         return []
 
     def _write(self, readings: Sequence[Reading]) -> None:
-        lines = []
-        for reading in readings:
-            try:
-                lines.append(to_line(reading))
-            except LineError:
-                # Nothing was given for it: a value left out is no reading.
-                continue
+        given = [reading._replace(fields=_given(reading.fields)) for reading in readings]
+        lines = [to_line(reading) for reading in given if reading.fields]
         if lines:
             self._put(lines)
+
+
+def _given(fields: Mapping[str, Value]) -> dict[str, Value]:
+    """Fields that are values: one that is not finite is as good as not given."""
+    return {
+        name: value
+        for name, value in fields.items()
+        if isinstance(value, str) or math.isfinite(value)
+    }

@@ -33,13 +33,23 @@ class Patience(NamedTuple):
     """How long the watch waits for what."""
 
     stuck_seconds: float = 10.0
-    """A call into a driver that takes longer counts as stuck; healthy ones take milliseconds."""
+    """A call about one card that takes longer counts as stuck; healthy ones take milliseconds."""
+    driver_seconds: float = 60.0
+    """Likewise for a call about the driver as a whole: without persistence mode, connecting to it
+    initialises every card, which takes seconds each."""
     retry_seconds: tuple[float, float] = (15.0, 600.0)
     """First and longest wait before a card that was set apart, or a driver, is tried again."""
     restart_seconds: float = 1.0
     """Wait before a reader that ended of itself is started again."""
     nothing_seconds: float = 60.0
     """How often a machine without cards of a vendor is looked at again."""
+    rejoin_seconds: float = 3600.0
+    """How long a card that was set apart must read well before it joins the others again."""
+
+    def is_stuck(self, doing: Doing) -> bool:
+        """Whether a call has taken longer than it may."""
+        limit = self.stuck_seconds if doing.slot else self.driver_seconds
+        return bool(doing.call) and time.monotonic() - doing.started > limit
 
 
 PATIENCE = Patience()
@@ -113,12 +123,22 @@ class _Retry:
     """When something may be tried again, ever more rarely."""
 
     def __init__(self, patience: Patience) -> None:
-        self._delay, self._longest = patience.retry_seconds
+        self._first, self._longest = patience.retry_seconds
+        self._delay = self._first
+        self._good_since: float | None = None
         self.due = time.monotonic() + self._delay
+
+    def went_well(self, now: float) -> float:
+        """Note that it went well; for how many seconds it has."""
+        self._delay = self._first
+        if self._good_since is None:
+            self._good_since = now
+        return now - self._good_since
 
     def postpone(self) -> None:
         """Try again later than the last time."""
         self._delay = min(self._delay * 2, self._longest)
+        self._good_since = None
         self.due = time.monotonic() + self._delay
 
 
@@ -253,6 +273,17 @@ class Watch:
         self._heard |= {w.slot: now for w in windows}
         self._answered |= {w.slot: now for w in windows if w.state == "ok"}
         self._publish(message.time_ns, windows)
+        if child.slot is not None and any(window.state == "ok" for window in windows):
+            self._reads_well(child.slot, now)
+
+    def _reads_well(self, slot: str, now: float) -> None:
+        """Let a card that has recovered for long join the others: its own reader costs memory."""
+        if self._apart[slot].went_well(now) < self._patience.rejoin_seconds:
+            return
+        del self._apart[slot]
+        for child in [c for c in self._children if c.slot in (slot, None)]:
+            self._set_aside(child, child.progress.read(), child.kill())
+        self._next_main = 0.0
 
     def _missing(self, present: Iterable[str]) -> list[Place]:
         there = set(present)
@@ -293,10 +324,9 @@ class Watch:
         now = time.monotonic()
         for child in list(self._children):
             doing = child.progress.read()
-            stuck_seconds = self._patience.stuck_seconds
-            stuck = bool(doing.call) and now - doing.started > stuck_seconds
-            silent = now - child.heard > self._interval_seconds + 2 * stuck_seconds
-            if stuck or silent:
+            longest = self._interval_seconds + self._patience.driver_seconds
+            silent = now - child.heard > longest + self._patience.stuck_seconds
+            if self._patience.is_stuck(doing) or silent:
                 log.warning("%s: reader is stuck %s", self._vendor, _place(doing))
                 gone = child.kill()
                 self._blame(child, doing)
@@ -423,10 +453,10 @@ def _await(child: _Child, interval_seconds: float, patience: Patience) -> Messag
     """The reader's one message, or None when it crashed or is stuck."""
     with selectors.DefaultSelector() as selector:
         selector.register(child.fd, selectors.EVENT_READ)
-        give_up = time.monotonic() + interval_seconds + 2 * patience.stuck_seconds
+        longest = interval_seconds + patience.driver_seconds + patience.stuck_seconds
+        give_up = time.monotonic() + longest
         while time.monotonic() < give_up:
-            doing = child.progress.read()
-            if doing.call and time.monotonic() - doing.started > patience.stuck_seconds:
+            if patience.is_stuck(child.progress.read()):
                 break
             if selector.select(min(0.2, patience.stuck_seconds)):
                 messages = child.receive()

@@ -18,8 +18,8 @@ from starlette.routing import Route
 from farmhand_agent.reading import Kind, fields_of
 from farmhand_collector.block import Block
 from farmhand_collector.capacity.roster import CardKey
-from farmhand_collector.ledger import Ledger
-from farmhand_collector.store.base import Store
+from farmhand_collector.ledger import Ledger, LedgerError
+from farmhand_collector.store.base import Store, StoreError
 from farmhand_collector.view import COLUMNS, StaleCursorError, View
 from farmhand_collector.wire import CardDetail, Event, Series
 
@@ -71,6 +71,8 @@ class Api:
                 return _json({"error": error.detail}, error.status_code)
             except StaleCursorError:
                 return _json({"error": "stale cursor, take a new snapshot"}, 410)
+            except (StoreError, LedgerError) as error:
+                return _json({"error": str(error)}, 503)
 
         return guarded
 

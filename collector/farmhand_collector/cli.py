@@ -7,8 +7,8 @@ from pathlib import Path
 
 import msgspec
 
-from farmhand_agent.command import Parser, log_to_stderr, parser, run
-from farmhand_agent.settings import ConfigError, check_url, read_secret
+from farmhand_agent.command import Parser, log_to_stderr, one_line, parser, run
+from farmhand_agent.settings import ConfigError, check_url, in_range, read_secret
 from farmhand_collector import config
 from farmhand_collector.nagios import exit_status
 from farmhand_collector.wire import FarmState
@@ -34,8 +34,9 @@ def _parser() -> Parser:
 
     judge = commands.add_parser("judge", help="judge recorded line protocol; needs no server")
     judge.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    judge.add_argument("--json", action="store_true", help="as one JSON object")
-    judge.add_argument("--changes", action="store_true", help="each change of verdict, a line each")
+    form = judge.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="as one JSON object")
+    form.add_argument("--changes", action="store_true", help="each change of verdict, a line each")
     judge.set_defaults(command=_judge)
 
     export = commands.add_parser(
@@ -61,12 +62,8 @@ def _run(options: argparse.Namespace) -> int:
     settings = config.load(options.config)
     log_to_stderr()
     from farmhand_collector import service
-    from farmhand_collector.store.base import StoreError
 
-    try:
-        service.run(settings, options.fd)
-    except (OSError, StoreError) as error:
-        raise ConfigError(f"{options.config or 'defaults'}: {error}") from None
+    service.run(settings, options.fd)
     return 0
 
 
@@ -103,7 +100,7 @@ def _summary(state: FarmState) -> str:
         for card in state.cards
     ]
     found = [f"{f.state:<9} {f.scope} {f.name}: {f.evidence[0].text}" for f in state.findings]
-    return "\n".join([*found, *lines] or ["no card in these readings"])
+    return "\n".join(map(one_line, [*found, *lines])) or "no card in these readings"
 
 
 def _export(options: argparse.Namespace) -> int:
@@ -125,8 +122,9 @@ def _export(options: argparse.Namespace) -> int:
 
 def _simulate(options: argparse.Namespace) -> int:
     check_url(options.url, "--url")
-    if not 1 <= options.cards <= 100_000:
-        raise ConfigError(f"--cards: {options.cards}, expected 1 to 100000")
+    in_range(options.cards, "--cards", 1, 100_000)
+    in_range(options.seed, "--seed", 0, 2**63 - 1)
+    in_range(options.history, "--history", 0, 604_800)
     token = read_secret(options.token_file, "--token-file") if options.token_file else None
     log_to_stderr()
     from farmhand_collector import simulator

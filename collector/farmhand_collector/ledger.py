@@ -6,9 +6,10 @@ before are judged again, but their changes are not written twice.
 """
 
 import logging
+import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import apsw
 
@@ -37,53 +38,92 @@ class Checkpoint(NamedTuple):
     state: bytes
 
 
+class LedgerError(Exception):
+    """The ledger could not be read or written; the message says why in one line."""
+
+
 class Ledger:
-    """One SQLite file with one connection; used from the judging thread and, for reads, others."""
+    """One SQLite file with one connection, for the judging thread and those that read."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._connection = _opened(path)
+        # A connection refuses a second thread while it serves a first.
+        self._lock = threading.Lock()
 
     def checkpoint(self) -> Checkpoint | None:
-        """The last checkpoint, if there is one."""
-        row = next(self._connection.execute("SELECT position, state FROM checkpoint"), None)
-        return Checkpoint(*row) if row else None
+        """The last checkpoint, if there is one.
+
+        Raises:
+            LedgerError: see there.
+        """
+        rows = self._all("SELECT position, state FROM checkpoint")
+        return Checkpoint(*rows[0]) if rows else None
 
     def last_tick_ns(self) -> int:
-        """End of the last frame whose changes are written; 0 when there is none."""
-        row = next(self._connection.execute("SELECT end_ns FROM tick"), None)
-        return int(row[0]) if row else 0
+        """End of the last frame whose changes are written; 0 when there is none.
+
+        Raises:
+            LedgerError: see there.
+        """
+        rows = self._all("SELECT end_ns FROM tick")
+        return int(rows[0][0]) if rows else 0
 
     def commit(
         self, end_ns: int, changes: Sequence[Change], checkpoint: Checkpoint | None = None
     ) -> None:
-        """Write a tick's changes and, with it, a checkpoint: all of it or nothing."""
-        with self._connection:
-            self._connection.execute("REPLACE INTO tick VALUES (1, ?)", (end_ns,))
-            self._connection.executemany(
-                "INSERT INTO change(time, key, state, cause, finding, text) VALUES (?,?,?,?,?,?)",
-                changes,
-            )
-            if checkpoint is not None:
-                self._connection.execute("REPLACE INTO checkpoint VALUES (1, ?, ?)", checkpoint)
+        """Write a tick's changes and, with it, a checkpoint: all of it or nothing.
+
+        Raises:
+            LedgerError: the disk is full or fails; nothing was written.
+        """
+        try:
+            with self._lock, self._connection:
+                self._write(end_ns, changes, checkpoint)
+        except apsw.Error as error:
+            raise LedgerError(f"cannot be written: {error}") from None
+
+    def _write(self, end_ns: int, changes: Sequence[Change], checkpoint: Checkpoint | None) -> None:
+        self._connection.execute("REPLACE INTO tick VALUES (1, ?)", (end_ns,))
+        self._connection.executemany(
+            "INSERT INTO change(time, key, state, cause, finding, text) VALUES (?,?,?,?,?,?)",
+            changes,
+        )
+        if checkpoint is not None:
+            self._connection.execute("REPLACE INTO checkpoint VALUES (1, ?, ?)", checkpoint)
 
     def said(self) -> dict[str, tuple[str, str]]:
-        """State and cause last written of each card."""
-        rows = self._connection.execute(
+        """State and cause last written of each card.
+
+        Raises:
+            LedgerError: see there.
+        """
+        rows = self._all(
             "SELECT key, state, cause FROM change"
             " WHERE seq IN (SELECT max(seq) FROM change GROUP BY key)"
         )
         return {str(key): (str(state), str(cause)) for key, state, cause in rows}
 
     def changes(self, key: str | None = None, limit: int = 100) -> list[Change]:
-        """The newest changes, of one card or of all, newest first."""
+        """The newest changes, of one card or of all, newest first.
+
+        Raises:
+            LedgerError: see there.
+        """
         where, values = ("WHERE key = ?", [key]) if key is not None else ("", [])
-        rows = self._connection.execute(
+        rows = self._all(
             f"SELECT time, key, state, cause, finding, text FROM change {where}"  # noqa: S608  fixed text
             " ORDER BY seq DESC LIMIT ?",
             (*values, limit),
         )
         return [Change(*row) for row in rows]
+
+    def _all(self, sql: str, values: Sequence[str | int] = ()) -> list[tuple[Any, ...]]:
+        try:
+            with self._lock:
+                return self._connection.execute(sql, tuple(values)).fetchall()
+        except apsw.Error as error:
+            raise LedgerError(f"cannot be read: {error}") from None
 
     def close(self) -> None:
         """Let go of the file."""

@@ -3,20 +3,21 @@
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from farmhand_agent.reading import Reading
 from farmhand_collector.capacity.state import State, StateError
 from farmhand_collector.changes import ChangeLog
 from farmhand_collector.judging import Judge, Tick
-from farmhand_collector.ledger import Checkpoint, Ledger
+from farmhand_collector.ledger import Checkpoint, Ledger, LedgerError
 from farmhand_collector.store.base import Store, StoreError
 from farmhand_collector.view import View
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
-PULSE_SECONDS = 10.0
+PULSE_SECONDS = 5.0
+"""Frames close on pulses, so this adds to the time in which a lost card is told."""
 CHECKPOINT_SECONDS = 60.0
 EXPIRE_SECONDS = 600.0
 
@@ -30,12 +31,18 @@ class Live:
         self._view = view
         self._pulse_site = pulse_site
         self._pulses = 0.0
-        self._judge, self._position = _resumed(ledger)
-        self._log = ChangeLog(ledger.said())
-        self._done_ns = ledger.last_tick_ns()
+        self._behind = False
+        self._resume()
         self._next_checkpoint = self._next_pulse = self._next_expire = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="judge", daemon=True)
+
+    def _resume(self) -> None:
+        """Go on from what the ledger holds."""
+        self._behind = False
+        self._judge, self._position = _resumed(self._ledger)
+        self._log = ChangeLog(self._ledger.said())
+        self._done_ns = self._ledger.last_tick_ns()
 
     def start(self) -> None:
         """Begin; returns at once."""
@@ -48,14 +55,28 @@ class Live:
 
     def _run(self) -> None:
         while not self._stop.wait(POLL_SECONDS):
-            try:
-                self._pulse()
-                self._follow()
-                self._expire()
-            except StoreError as error:
-                # The store may be full or slow; agents keep their readings until it is not.
-                log.error("store: %s", error)
-        self._save_checkpoint()
+            self._guarded(self._work)
+        if not self._behind:
+            self._guarded(self._save_checkpoint)
+
+    def _work(self) -> None:
+        if self._behind:
+            self._resume()
+        self._pulse()
+        self._follow()
+        self._expire()
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """Disks may be full or slow for a while; that must not end judging."""
+        try:
+            work()
+        except StoreError as error:
+            # Agents keep their readings until the store takes them again.
+            log.error("store: %s", error)
+        except LedgerError as error:
+            # What was judged and not written is forgotten, as after a crash, and judged again.
+            log.error("ledger: %s; judging goes on from its last entry", error)
+            self._behind = True
 
     def _pulse(self) -> None:
         """Let time pass for the core when no agent speaks: frames close on readings alone."""

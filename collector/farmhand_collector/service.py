@@ -5,18 +5,20 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, closing
 from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
 
 from farmhand_agent import systemd
+from farmhand_agent.command import FailedError
 from farmhand_collector.api import Api
 from farmhand_collector.config import Config, tokens
-from farmhand_collector.ingest import Ingest
-from farmhand_collector.ledger import Ledger
+from farmhand_collector.ingest import Ingest, Limits
+from farmhand_collector.ledger import Ledger, LedgerError
 from farmhand_collector.live import Live
+from farmhand_collector.store.base import StoreError
 from farmhand_collector.store.embedded import EmbeddedStore
 from farmhand_collector.view import View
 
@@ -30,22 +32,41 @@ FIRST_PASSED_FD = 3
 
 
 def run(config: Config, listening_fd: int | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, on a socket that was passed or as configured."""
+    """Serve until SIGTERM or SIGINT, on a socket that was passed or as configured.
+
+    Raises:
+        FailedError: the address or the data cannot be had now.
+    """
     # The server passes a signal on when it has shut down; it must find a way out through `finally`.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
     data_dir = Path(config.data_dir)
-    store = EmbeddedStore(
-        data_dir / "readings",
-        retention_days=config.keep.days,
-        most_bytes=config.keep.disk_bytes,
+    with ExitStack() as clean_up:
+        try:
+            listener = clean_up.enter_context(_listener(config, listening_fd or _activated_fd()))
+            store = clean_up.enter_context(closing(_store(config, data_dir / "readings")))
+            ledger = clean_up.enter_context(closing(Ledger(data_dir / "farm.sqlite")))
+        except (OSError, StoreError, LedgerError) as error:
+            raise FailedError(str(error)) from None
+        _serve(config, store, ledger, listener)
+
+
+def _store(config: Config, directory: Path) -> EmbeddedStore:
+    return EmbeddedStore(
+        directory, retention_days=config.keep.days, most_bytes=config.keep.disk_bytes
     )
-    ledger = Ledger(data_dir / "farm.sqlite")
+
+
+def _listener(config: Config, listening_fd: int | None) -> socket.socket:
+    if listening_fd is not None:
+        return socket.socket(fileno=listening_fd)
+    address = (config.listen.address, config.listen.port)
+    family = socket.AF_INET6 if ":" in config.listen.address else socket.AF_INET
     try:
-        _serve(config, store, ledger, listening_fd or _activated_fd())
-    finally:
-        store.close()
-        ledger.close()
+        return socket.create_server(address, family=family, backlog=2048)
+    except OSError as error:
+        told = f"cannot listen on {address[0]} port {address[1]}: {error.strerror}"
+        raise FailedError(told) from None
 
 
 def _leave(number: int, frame: object) -> None:
@@ -53,36 +74,32 @@ def _leave(number: int, frame: object) -> None:
     raise SystemExit(0)
 
 
-def _serve(config: Config, store: EmbeddedStore, ledger: Ledger, listening_fd: int | None) -> None:
+def _serve(config: Config, store: EmbeddedStore, ledger: Ledger, listener: socket.socket) -> None:
     view = View(config.simulated)
     # A simulated farm brings its own past; real time must not run ahead of it.
     live = Live(store, ledger, view, None if config.simulated else config.site)
     write_token, read_token = tokens(config)
     api = Api(view, ledger, store, read_token)
-    ingest = Ingest(store, write_token)
+    ingest = Ingest(store, write_token, limits=Limits(retention_days=config.keep.days))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         del app
         api.listen()
         live.start()
-        log.info("judging what is written to http://%s:%d", *_address(config, listening_fd))
+        log.info("judging what is written to http://%s:%d", *listener.getsockname()[:2])
         systemd.notify("READY=1")
         yield
         systemd.notify("STOPPING=1")
         live.stop()
 
     app = Starlette(routes=[*ingest.routes(), *api.routes()], lifespan=lifespan)
-    server = uvicorn.Server(_server_config(app, config))
-    passed = None if listening_fd is None else [socket.socket(fileno=listening_fd)]
-    server.run(sockets=passed)
+    uvicorn.Server(_server_config(app)).run(sockets=[listener])
 
 
-def _server_config(app: Starlette, config: Config) -> uvicorn.Config:
+def _server_config(app: Starlette) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        host=config.listen.address,
-        port=config.listen.port,
         http="h11",
         ws="none",
         log_config=None,
@@ -92,14 +109,6 @@ def _server_config(app: Starlette, config: Config) -> uvicorn.Config:
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         limit_concurrency=MOST_CONNECTIONS,
     )
-
-
-def _address(config: Config, listening_fd: int | None) -> tuple[str, int]:
-    if listening_fd is None:
-        return config.listen.address, config.listen.port
-    with socket.socket(fileno=os.dup(listening_fd)) as passed:
-        address: tuple[str, int] = passed.getsockname()[:2]
-        return address
 
 
 def _activated_fd() -> int | None:

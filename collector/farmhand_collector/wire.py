@@ -118,8 +118,11 @@ class CardVerdict(msgspec.Struct, frozen=True):
     evidence: list[Evidence]
 
 
-class ScopeFinding(msgspec.Struct, frozen=True):
-    """What is to be said of a node, rack, batch or job; `cards` are the keys it explains."""
+class ScopeFinding(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is to be said of a node, rack, batch or job; `cards` are the keys it explains.
+
+    The name stands under the key of its scope too, so that scripts can ask for `node`.
+    """
 
     scope: str
     name: str
@@ -131,6 +134,14 @@ class ScopeFinding(msgspec.Struct, frozen=True):
     confidence: float
     evidence: list[Evidence]
     cards: list[str]
+    node: str | None = None
+    rack: str | None = None
+    batch: str | None = None
+    job: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.scope in ("node", "rack", "batch", "job"):
+            msgspec.structs.force_setattr(self, self.scope, self.name)
 
 
 class FarmState(msgspec.Struct, frozen=True):

@@ -614,7 +614,7 @@ def test_a_machine_without_the_library_has_nothing_here(tmp_path: Path) -> None:
     (tmp_path / standin.SONAME).write_bytes(b"no library")
     environment = os.environ | {"LD_LIBRARY_PATH": str(tmp_path)}
     out, _ = in_a_process_of_its_own(environment).communicate()
-    assert "nothing here: nvmlInit returned 12" in out
+    assert "nothing here: no NVIDIA driver library on this machine" in out
 
 
 def test_the_loader_finds_the_stand_in_as_it_would_the_driver(

@@ -483,7 +483,7 @@ def test_once_leaves_out_what_hangs_or_crashes(farm: standin.State, how: str) ->
     [
         (standin.CRASH, "the reader failed in nvmlInit of the driver"),
         (standin.HANG, "the reader failed in nvmlInit of the driver"),
-        (standin.error(9), "nvmlInit returned 9"),
+        (standin.error(9), "the NVIDIA driver is not loaded"),
     ],
 )
 def test_once_says_why_there_is_nothing(farm: standin.State, init: str, reason: str) -> None:

@@ -11,15 +11,13 @@ from pathlib import Path
 import msgspec
 
 from farmhand_agent.command import Parser, parser, run
-from farmhand_agent.settings import ConfigError
-from farmhand_collector.nagios import UNKNOWN, exit_status
+from farmhand_agent.settings import ConfigError, in_range
+from farmhand_collector import nagios
 from farmhand_collector.wire import FarmState
 from farmhand_tui import config, up
 from farmhand_tui.client import Client, ClientError
 from farmhand_tui.filter import Filter, FilterError
 from farmhand_tui.tables import cards_text, status_text
-
-SIMULATED_SPEECH = "no card was found on this machine: showing a simulated farm"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,7 +32,7 @@ def _told(options: argparse.Namespace) -> int:
         return int(options.command(options))
     except (ClientError, up.ProcessEndedError) as error:
         print(f"farmhand: {error}", file=sys.stderr)
-        return UNKNOWN
+        return nagios.UNKNOWN
 
 
 def _parser() -> Parser:
@@ -85,6 +83,7 @@ def _up(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGHUP, _exit_on_signal)
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if terminal and not options.headless and (running := up.registered()):
+        print("attaching to the farm that runs already", file=sys.stderr)
         return _show(running.url, running.token)
     simulation = _simulation(options)
     with up.farm(simulation) as farm:
@@ -103,13 +102,14 @@ def _exit_on_signal(number: int, frame: object) -> None:
 
 
 def _simulation(options: argparse.Namespace) -> up.Simulation | None:
-    if options.seconds is not None and options.seconds <= 0:
-        raise ConfigError(f"--for: {options.seconds:g}, expected more than 0 seconds")
+    if options.seconds is not None:
+        in_range(options.seconds, "--for", 1, 10**9)
     cards = options.simulate
     if cards is None:
-        if up.has_cards():
+        missing = up.missing_cards()
+        if missing is None:
             return None
-        print(SIMULATED_SPEECH, file=sys.stderr)
+        print(f"no card here ({missing}): showing a simulated farm", file=sys.stderr)
         cards = up.DEFAULT_CARDS
     seed = random.randrange(2**31) if options.seed is None else options.seed
     simulation = up.Simulation(cards, seed, options.faults, options.history)
@@ -150,9 +150,9 @@ def _headless(farm: up.Farm, options: argparse.Namespace) -> int:
 def _text(farm: up.Farm, options: argparse.Namespace) -> int:
     """Print the state once it is judged: there is no terminal to show it on."""
     seconds = options.seconds or up.FIRST_STATE_SECONDS
-    up.wait_for(farm, farm.has_state, seconds)
+    judged = up.wait_for(farm, farm.has_state, seconds)
     _print_state(farm.client().status(), as_json=options.json)
-    return 0
+    return nagios.OK if judged else nagios.UNKNOWN
 
 
 # --- questions to a collector ---
@@ -181,7 +181,7 @@ def _print_state(state: FarmState, *, as_json: bool) -> int:
     print(msgspec.json.encode(state).decode() if as_json else status_text(state), end="")
     if as_json:
         print()
-    return exit_status(state)
+    return nagios.exit_status(state)
 
 
 def _cards(options: argparse.Namespace) -> int:
@@ -192,21 +192,24 @@ def _cards(options: argparse.Namespace) -> int:
     client = _client(options)
     state = _chosen(client, wanted)
     print(msgspec.json.encode(state).decode() if options.json else cards_text(state))
-    return exit_status(state)
+    return nagios.exit_status(state)
 
 
 def _chosen(client: Client, wanted: Filter) -> FarmState:
-    """The farm's state with the cards that match only."""
+    """The farm's state with the cards that match only, and what is found about them."""
     state = client.status()
     if not wanted:
         return state
     columns = client.snapshot([]).columns
-    rows = (
+    rows = [
         dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
-    )
-    places = {(row["host"], row["slot"], row["card"]) for row in rows if wanted.matches(row)}
-    cards = [card for card in state.cards if (card.host, card.slot, card.card) in places]
-    return msgspec.structs.replace(state, cards=cards)
+    ]
+    matching = [row for row in rows if wanted.matches(row)]
+    places = {(row["site"], row["host"], row["slot"], row["card"]) for row in matching}
+    keys = {row["key"] for row in matching}
+    cards = [c for c in state.cards if (c.site, c.host, c.slot, c.card) in places]
+    findings = [found for found in state.findings if keys.intersection(found.cards)]
+    return msgspec.structs.replace(state, cards=cards, findings=findings)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The terminal's configuration; the text under each key says what it does."""
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -16,12 +17,20 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """File with the read token; None shows no token."""
 
 
+def usual_path() -> Path | None:
+    """The configuration file that is read when none is named: the user's own, else the system's."""
+    own = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    places = (Path(own) / "farmhand" / "farmhand.toml", Path("/etc/farmhand/farmhand.toml"))
+    return next((path for path in places if path.is_file()), None)
+
+
 def load(path: Path | None) -> Config:
-    """Read and check a configuration file; defaults where no path is given.
+    """Read and check a configuration file; where none is named, the usual one or defaults.
 
     Raises:
         settings.ConfigError: with file, key and what was expected.
     """
+    path = path or usual_path()
     config = settings.load(path, Config)
     try:
         settings.check_url(config.url, "url")

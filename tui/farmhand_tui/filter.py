@@ -4,7 +4,8 @@ A filter is a list of terms with spaces between, all of which must hold:
 
 * `word` or `"two words"`: found in card, host, slot, model, state or cause, in any case;
 * `!word`: not found there;
-* `field>number`, also `>= < <= = !=`: a reading compares so; a card without it does not match.
+* `field>number`, also `>= < <= = !=`: a reading compares so; a card without it does not match;
+* `field=word` and `field!=word`: a text such as `host`, `state` or `model` is so, in any case.
 
 Short names are `temp`, `power`, `util` and `clock`. A ratio may be written 0.8, 80 or 80%.
 """
@@ -14,7 +15,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from farmhand_collector.wire import NUMBER_COLUMNS
+from farmhand_collector.wire import NUMBER_COLUMNS, TEXT_COLUMNS
 
 from .escape import safe
 from .farm import COLUMNS
@@ -104,6 +105,8 @@ def _search(word: str, *, wanted: bool) -> Test:
 def _compare(comparison: re.Match[str], offset: int) -> Test:
     name = comparison["field"]
     field = ALIASES.get(name, name)
+    if field in TEXT_COLUMNS and comparison["operator"] in ("=", "!="):
+        return _equal(field, comparison["number"], wanted=comparison["operator"] == "=")
     if field not in FIELDS:
         raise FilterError(offset + 1, f"no reading is called '{safe(name, 40)}'")
     bound = _number(comparison["number"], offset + comparison.start("number") + 1)
@@ -114,6 +117,15 @@ def _compare(comparison: re.Match[str], offset: int) -> Test:
     def holds(row: Mapping[str, Any]) -> bool:
         value = row.get(field)
         return value is not None and compares(value, bound)
+
+    return holds
+
+
+def _equal(field: str, word: str, *, wanted: bool) -> Test:
+    needle = word.casefold()
+
+    def holds(row: Mapping[str, Any]) -> bool:
+        return (str(row.get(field) or "").casefold() == needle) is wanted
 
     return holds
 

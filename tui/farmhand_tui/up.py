@@ -4,9 +4,11 @@ A real collector on a loopback port, a real agent, and the terminal UI attached.
 has no card, a simulated farm takes the agent's place and says so everywhere.
 """
 
+import ctypes
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -19,8 +21,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from farmhand_agent.settings import ConfigError
+from farmhand_agent.settings import ConfigError, in_range
 from farmhand_tui.client import Client, ClientError
+from farmhand_tui.escape import safe
 
 DEFAULT_CARDS = 64
 DEFAULT_HISTORY_SECONDS = 3600.0
@@ -56,12 +59,18 @@ def state_dir() -> Path:
     return Path(home) / "farmhand"
 
 
-def has_cards() -> bool:
-    """Whether this machine has a card that an agent could read."""
+def missing_cards() -> str | None:
+    """Why this machine has no card that an agent could read; None when it has one."""
     from farmhand_agent.sources import vendors
     from farmhand_agent.watch import read_once
 
-    return any(read_once(vendor, 0.2, 0.2).cards for vendor in vendors())
+    reasons = []
+    for vendor in vendors():
+        message = read_once(vendor, 0.2, 0.2)
+        if message.cards:
+            return None
+        reasons.append(message.nothing or "the driver lists no card")
+    return "; ".join(reasons)
 
 
 class Farm:
@@ -141,6 +150,7 @@ class Farm:
                 # A key pressed for us (ctrl+c) must not end them before we do.
                 start_new_session=True,
                 pass_fds=passed,
+                preexec_fn=_ends_with_parent,
             )
 
     def check(self) -> None:
@@ -153,10 +163,10 @@ class Farm:
             if process.poll() is not None:
                 log = self._work_dir / f"{name}.log"
                 lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-                said = lines[-1] if lines else "it said nothing"
-                raise ProcessEndedError(
-                    f"the {name} ended with status {process.returncode}: {said}"
-                )
+                said = safe(lines[-1]) if lines else "it said nothing"
+                told = f"the {name} ended with status {process.returncode}: {said}"
+                # A simulated farm leaves nothing behind, its logs neither.
+                raise ProcessEndedError(told if self._simulation else f"{told} (see {log})")
 
     def has_state(self, client: Client) -> bool:
         """Whether cards have been judged, in a simulated farm all its past."""
@@ -179,6 +189,15 @@ class Farm:
                 process.kill()
                 process.wait()
         self._socket.close()
+
+
+def _ends_with_parent() -> None:
+    """Have the kernel end this process when `up` is killed: nothing of ours is left behind."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
 
 
 def _program(module: str) -> list[str]:
@@ -259,17 +278,12 @@ def check_simulation(simulation: Simulation) -> None:
     Raises:
         ConfigError: it cannot be simulated.
     """
-    if not 1 <= simulation.cards <= 100_000:
-        raise ConfigError(f"--simulate: {simulation.cards}, expected 1 to 100000 cards")
-    if not 0 <= simulation.history_seconds <= 86400 * 7:
-        raise ConfigError(
-            f"--history: {simulation.history_seconds:g}, expected 0 to 604800 seconds"
-        )
+    in_range(simulation.cards, "--simulate", 1, 100_000)
+    in_range(simulation.history_seconds, "--history", 0, 604_800)
+    in_range(simulation.seed, "--seed", 0, 2**63 - 1)
     from farmhand_collector import simulator
 
     try:
         simulator.check_faults(simulation.faults)
     except ValueError as error:
         raise ConfigError(f"--faults: {error}") from None
-    if simulation.seed < 0:
-        raise ConfigError(f"--seed: {simulation.seed}, expected 0 or more")

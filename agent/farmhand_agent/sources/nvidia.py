@@ -43,13 +43,11 @@ from farmhand_agent.sources.pci import normal_address, slot_of
 
 # --- faults --------------------------------------------------------------------------------------
 
-_NOTHING = frozenset(
-    {
-        pynvml.NVML_ERROR_LIBRARY_NOT_FOUND,
-        pynvml.NVML_ERROR_DRIVER_NOT_LOADED,
-        pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
-    }
-)
+_NOTHING = {
+    pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "no NVIDIA driver library on this machine",
+    pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "the NVIDIA driver is not loaded",
+    pynvml.NVML_ERROR_FUNCTION_NOT_FOUND: "the NVIDIA driver library is too old or not one",
+}
 _STALE = frozenset(
     {
         pynvml.NVML_ERROR_UNINITIALIZED,
@@ -164,8 +162,9 @@ class NvidiaSource:
         try:
             self._call("", "nvmlInit")
         except pynvml.NVMLError as error:
-            told = f"nvmlInit returned {error.value}"
-            raise (NothingHere if error.value in _NOTHING else SourceStale)(told) from None
+            if error.value in _NOTHING:
+                raise NothingHere(_NOTHING[error.value]) from None
+            raise SourceStale(f"nvmlInit returned {error.value}") from None
         self._driver = self._text("", "nvmlSystemGetDriverVersion")
         branch = self._driver.partition(".")[0]
         self._branch = int(branch) if branch.isdecimal() else 0

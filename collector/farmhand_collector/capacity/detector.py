@@ -67,6 +67,11 @@ class Detector:
     memory: np.dtype[Any]
     score: Callable[[Frame, Memory, Facts], tuple[Score, Memory]]
 
+    def window_start_ns(self, frame: Frame) -> int:
+        """Begin of what a score that is given with a frame covers."""
+        gathers = "span" in (self.memory.names or ())
+        return frame.start_ns // SPAN_NS * SPAN_NS if gathers else frame.start_ns
+
 
 NO_MEMORY: np.dtype[Any] = np.dtype([("none", "?")])
 

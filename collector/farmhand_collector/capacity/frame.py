@@ -128,7 +128,7 @@ class Framer:
         self._lag_ns = lag_ns
         self._roster = list(roster)
         self._frozen = Roster(roster)
-        self._index: dict[tuple[str, ...], int] = {key: i for i, key in enumerate(self._roster)}
+        self._index = {_known_texts(key): i for i, key in enumerate(self._roster)}
         self._places = {_identity(key): i for i, key in enumerate(self._roster)}
         self._watermark_ns = watermark_ns
         self._paced = paced
@@ -217,15 +217,15 @@ class Framer:
 
     def _card(self, tags: Mapping[str, str]) -> int:
         """Roster index of a card; it joins, or its rack or model is changed, where that is new."""
-        key = CardKey(*_tag_texts(tags))
-        index = self._index.get(key)
-        if index is not None:
-            return index
+        texts = _tag_texts(tags)
+        if texts in self._index:
+            return self._index[texts]
+        key = CardKey(*(text or "" for text in texts))
         index = self._places.setdefault(_identity(key), len(self._roster))
         if index < len(self._roster):
-            del self._index[self._roster[index]]
+            self._index.pop(_known_texts(self._roster[index]), None)
         self._roster[index : index + 1] = [key]
-        self._index[key] = index
+        self._index[texts] = index
         self._frozen = Roster()
         return index
 
@@ -292,10 +292,16 @@ def fitted(column: Floats | None, length: int, fill: float) -> Floats:
 _TAGS = CardKey._fields
 
 
-def _tag_texts(tags: Mapping[str, str]) -> tuple[str, ...]:
-    """The values of a `CardKey`; a plain tuple, since this runs for each series of each block."""
-    get = tags.get
-    return tuple([get(name, "") for name in _TAGS])
+def _tag_texts(tags: Mapping[str, str]) -> tuple[str | None, ...]:
+    """The values of a `CardKey`, None for those that are left out.
+
+    This runs for each series of each block, so it makes nothing better than a plain tuple.
+    """
+    return tuple(map(tags.get, _TAGS))
+
+
+def _known_texts(key: CardKey) -> tuple[str | None, ...]:
+    return tuple(text or None for text in key)
 
 
 def _identity(key: CardKey) -> tuple[str, ...]:

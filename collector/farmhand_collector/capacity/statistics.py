@@ -59,8 +59,8 @@ def pooled_sigma(residuals: Floats, floor: float = LEAST_SIGMA) -> float:
 
 def lower_tail(z: Floats) -> Floats:
     """(n,) one-sided p-value of a deviation of z standard deviations downwards."""
-    tail = np.array([0.5 * math.erfc(-value / math.sqrt(2)) for value in np.nan_to_num(z).tolist()])
-    return np.where(np.isnan(z), np.nan, tail)
+    scaled = (-z / math.sqrt(2)).tolist()
+    return np.array([0.5 * math.erfc(value) for value in scaled], np.float64)
 
 
 def discoveries(p_values: Floats, rate: float) -> Bools:

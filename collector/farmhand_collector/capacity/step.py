@@ -3,6 +3,7 @@
 The order is align → score → pool over the fleet → persist → attribute; each stage is a function.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -75,7 +76,7 @@ def step(state: State, frame: Frame, facts: Facts) -> tuple[State, Verdicts]:
             )
         judged = score.level != NOT_JUDGED
         if judged.any():
-            _persist(after, detector, score, frame.start_ns)
+            _persist(after, detector, score, detector.window_start_ns(frame))
         if detector.component == "compute":
             after.cards["judged_ns"][judged] = frame.end_ns
     return after, _conclude(after, frame)
@@ -110,9 +111,10 @@ def _persist(state: State, detector: Detector, score: Score, start_ns: int) -> N
 
 def _remember_evidence(state: State, detector: Detector, score: Score, bad: Bools) -> None:
     """Keep the values behind each bad window until the card is good for long enough."""
-    for card in np.flatnonzero(bad).tolist():
-        values = {name: float(column[card]) for name, column in score.evidence.items()}
-        known = {name: value for name, value in values.items() if np.isfinite(value)}
+    columns = [column[bad].tolist() for column in score.evidence.values()]
+    for card, *values in zip(np.flatnonzero(bad).tolist(), *columns, strict=True):
+        named = zip(score.evidence, values, strict=True)
+        known = {name: value for name, value in named if math.isfinite(value)}
         state.evidence.setdefault(card, {})[detector.name] = known
     streak = state.streaks[detector.name]
     needless = (streak["run"][:, 0] < 0) & ~streak["raised"][:, 0]
@@ -160,18 +162,16 @@ def _raised(state: State) -> dict[int, list[Raised]]:
     findings: dict[int, list[Raised]] = {}
     for detector in all_detectors():
         streak = state.streaks[detector.name]
-        for card in np.flatnonzero(streak["raised"].any(axis=1)).tolist():
-            row = streak[card]
-            # Whatever reaches a level reaches those below it, so the raised ones are the first.
-            worst = int(row["raised"].sum()) - 1
-            finding = Raised(
-                detector,
-                int(LEVELS[worst]),
-                int(row["since_ns"][worst]),
-                float(row["delivered"]),
-                float(row["confidence"]),
-                state.evidence.get(card, {}).get(detector.name, {}),
-            )
+        cards = np.flatnonzero(streak["raised"][:, 0])
+        rows = streak[cards]
+        # Whatever reaches a level reaches those below it, so the raised ones are the first.
+        worst = rows["raised"].sum(axis=1) - 1
+        since_ns = rows["since_ns"][np.arange(len(rows)), worst]
+        told = (LEVELS[worst], since_ns, rows["delivered"], rows["confidence"])
+        of_cards = zip(cards.tolist(), *(column.tolist() for column in told), strict=True)
+        for card, level, since, delivered, confidence in of_cards:
+            values = state.evidence.get(card, {}).get(detector.name, {})
+            finding = Raised(detector, level, since, delivered, confidence, values)
             findings.setdefault(card, []).append(finding)
     return findings
 

@@ -13,13 +13,14 @@ from .table import Cell, TableColumn, VirtualTable
 
 _TITLES = ("", "state", "scope", "place", "action", "age", "what is wrong")
 _CAPS = (1, 9, 8, 34, 20, 7, 200)
+_NOTHING = "no finding: nothing is said against any card"
+_FILTERED = "no finding matches; esc clears the filter"
 
 
 class FindingTable(VirtualTable):
     """One row a finding, in the order of the collector."""
 
     frozen = 2
-    empty = "no finding: nothing is said against any card"
 
     def __init__(self, farm: Farm) -> None:
         super().__init__(id="findings")
@@ -27,6 +28,7 @@ class FindingTable(VirtualTable):
 
     def show(self, chosen: Filter) -> None:
         """Draw the findings that the filter lets through."""
+        self.empty = _FILTERED if chosen else _NOTHING
         findings = self._farm.findings
         rows = [index for index in range(len(findings)) if chosen.matches(self._fields(index))]
         texts = [_TITLES, *(tuple(c.text for c in self.cells(row)) for row in rows)]
@@ -68,8 +70,11 @@ class FindingTable(VirtualTable):
         return next((self._farm.findings[row] for row in found), None)
 
     def _fields(self, row: int) -> dict[str, object]:
-        """Return what a filter may look at: of a finding there are words, but no readings."""
+        """Return what a filter may look at: a card's own row, or the words of a wider finding."""
         finding = self._farm.findings[row]
+        card = self._farm.rows.get(finding.key) if finding.scope == "card" else None
+        if card is not None:
+            return self._farm.row(card)
         return {
             "card": finding.key,
             "host": finding.place,
