@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import apsw
 
 from farmhand_collector.changes import Change
+from farmhand_collector.store.day_file import set_aside
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,11 @@ class Ledger:
     """One SQLite file with one connection, for the judging thread and those that read."""
 
     def __init__(self, path: Path) -> None:
+        """Open it; a damaged file is set aside, and judging starts anew.
+
+        Raises:
+            LedgerError: it cannot be opened or made.
+        """
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._connection = _opened(path)
         # A connection refuses a second thread while it serves a first.
@@ -135,12 +141,10 @@ def _opened(path: Path) -> apsw.Connection:
     try:
         return _prepared(path)
     except (apsw.NotADBError, apsw.CorruptError) as error:
-        aside = path.with_suffix(".corrupt")
-        log.error("%s: %s; moved to %s, judging starts anew", path, error, aside)
-        path.replace(aside)
-        for companion in ("-wal", "-shm"):
-            path.with_name(path.name + companion).unlink(missing_ok=True)
+        log.error("%s: %s; kept as %s, judging starts anew", path, error, set_aside(path))
         return _prepared(path)
+    except (apsw.Error, OSError) as error:
+        raise LedgerError(f"{path} cannot be opened: {error}") from None
 
 
 def _prepared(path: Path) -> apsw.Connection:

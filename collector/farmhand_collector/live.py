@@ -16,6 +16,9 @@ from farmhand_collector.view import View
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
+TROUBLE_SECONDS = 10.0
+"""Pause after a failure, so that one that lasts does not fill the log."""
+BEAT_SECONDS = 10.0
 PULSE_SECONDS = 5.0
 """Frames close on pulses, so this adds to the time in which a lost card is told."""
 CHECKPOINT_SECONDS = 60.0
@@ -25,15 +28,28 @@ EXPIRE_SECONDS = 600.0
 class Live:
     """The judging thread of a collector."""
 
-    def __init__(self, store: Store, ledger: Ledger, view: View, pulse_site: str | None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        ledger: Ledger,
+        view: View,
+        pulse_site: str | None,
+        beat: Callable[[], object] = bool,
+    ) -> None:
+        """Follow a store.
+
+        `pulse_site` names the site whose time passes with the clock; None leaves time to the
+        readings. `beat` is called now and then while judging goes on.
+        """
         self._store = store
         self._ledger = ledger
         self._view = view
         self._pulse_site = pulse_site
+        self._beat = beat
         self._pulses = 0.0
         self._behind = False
         self._resume()
-        self._next_checkpoint = self._next_pulse = self._next_expire = 0.0
+        self._next_checkpoint = self._next_pulse = self._next_expire = self._next_beat = 0.0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="judge", daemon=True)
 
@@ -55,7 +71,8 @@ class Live:
 
     def _run(self) -> None:
         while not self._stop.wait(POLL_SECONDS):
-            self._guarded(self._work)
+            if not self._guarded(self._work):
+                self._stop.wait(TROUBLE_SECONDS)
         if not self._behind:
             self._guarded(self._save_checkpoint)
 
@@ -65,11 +82,18 @@ class Live:
         self._pulse()
         self._follow()
         self._expire()
+        if time.monotonic() >= self._next_beat:
+            self._next_beat = time.monotonic() + BEAT_SECONDS
+            self._beat()
 
-    def _guarded(self, work: Callable[[], None]) -> None:
-        """Disks may be full or slow for a while; that must not end judging."""
+    def _guarded(self, work: Callable[[], None]) -> bool:
+        """Whether it worked; disks may be full or slow for a while, and that must not end judging.
+
+        Readings are taken in all the same, and what was not judged is judged when it works again.
+        """
         try:
             work()
+            return True
         except StoreError as error:
             # Agents keep their readings until the store takes them again.
             log.error("store: %s", error)
@@ -77,6 +101,10 @@ class Live:
             # What was judged and not written is forgotten, as after a crash, and judged again.
             log.error("ledger: %s; judging goes on from its last entry", error)
             self._behind = True
+        except Exception:
+            log.exception("judging failed in an unforeseen way; it goes on from its last entry")
+            self._behind = True
+        return False
 
     def _pulse(self) -> None:
         """Let time pass for the core when no agent speaks: frames close on readings alone."""
@@ -96,10 +124,13 @@ class Live:
             self._conclude(self._judge.feed(blocks))
 
     def _conclude(self, ticks: Iterable[Tick]) -> None:
+        tick = None
         for tick in ticks:
             changes = self._log.of(tick) if tick.verdicts.end_ns > self._done_ns else []
             self._done_ns = max(self._done_ns, tick.verdicts.end_ns)
             self._ledger.commit(self._done_ns, changes)
+        if tick is not None:
+            # While it catches up, only where it has come to is worth showing.
             self._view.update(tick)
         if time.monotonic() >= self._next_checkpoint:
             self._save_checkpoint()

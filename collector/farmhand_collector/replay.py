@@ -18,6 +18,8 @@ from farmhand_collector.report import card_verdict, keys, node_finding, shown
 from farmhand_collector.wire import SCHEMA, CardVerdict, FarmState
 
 PIECE_ROWS = 20_000
+LATEST_NS = 4_102_444_800 * 10**9
+"""2100: a later time is no time, and arithmetic on it would overflow."""
 MOST_LATE_SHARE = 0.3
 """A recording of a live farm holds the backlogs of some nodes; more than that is another order."""
 
@@ -57,9 +59,12 @@ def _read_file(path: Path) -> Iterator[Reading]:
 
 def _parsed(path: Path, number: int, text: str) -> Reading:
     try:
-        return parse_line(text)
+        reading = parse_line(text)
+        if not 0 < reading.time_ns < LATEST_NS:
+            raise LineError(f"time {reading.time_ns}, expected nanoseconds since 1970")
     except LineError as error:
         raise ConfigError(f"{path}: line {number}: {error}") from None
+    return reading
 
 
 def pieces(readings: Iterator[Reading], rows: int = PIECE_ROWS) -> Iterator[list[Block]]:
@@ -149,7 +154,10 @@ class _LastWindows:
         """Take in the next frame."""
         frame, verdicts = tick
         self._tick = tick
-        for card in np.flatnonzero(frame.present).tolist():
+        # An event speaks of a card too: a node may hang in the moment in which its card falls.
+        told = frame.present.copy()
+        told[[event.card for event in frame.events]] = True
+        for card in np.flatnonzero(told).tolist():
             self._cards[card] = card_verdict(frame.roster[card], card, verdicts)
         nodes = frame.roster.nodes
         heard: dict[int, list[NodeFinding]]

@@ -151,22 +151,27 @@ def _delivered(raised: Sequence[Raised]) -> dict[str, float]:
 
 
 def node_finding(node: NodeFinding, card_keys: Mapping[int, str]) -> ScopeFinding:
-    """What is to be said of a node."""
-    worst = max(node.raised, key=lambda finding: finding.level)
-    brief = meanings()[worst.detector.name].brief
-    text = f"{len(node.cards)} cards of the node show it together. {brief}"
+    """What is to be said of a node; cards that have gone elsewhere since are not named."""
+    first = node.raised[0]
+    shown = dict.fromkeys(finding.detector.name for finding in node.raised)
     return ScopeFinding(
         scope="node",
         name=node.host,
-        state=STATE_NAMES[worst.level],
-        cause=worst.detector.cause,
+        state=STATE_NAMES[max(finding.level for finding in node.raised)],
+        cause=first.detector.cause,
         delivered=_delivered(node.raised),
         action="look-at-node",
         since=min(finding.since_ns for finding in node.raised) / 1e9,
         confidence=min(finding.confidence for finding in node.raised),
-        evidence=[Evidence(worst.detector.name, {"cards": len(node.cards)}, text)],
-        cards=[card_keys[card] for card in node.cards],
+        evidence=[_shared_evidence(name, node) for name in shown],
+        cards=[card_keys[card] for card in node.cards if card in card_keys],
     )
+
+
+def _shared_evidence(detector: str, node: NodeFinding) -> Evidence:
+    count = sum(finding.detector.name == detector for finding in node.raised)
+    text = f"{count} cards of the node show it together. {meanings()[detector].brief}"
+    return Evidence(detector, {"cards": count}, text)
 
 
 def card_finding(key: str, verdict: CardVerdict) -> Finding:

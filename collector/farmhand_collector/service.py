@@ -77,7 +77,8 @@ def _leave(number: int, frame: object) -> None:
 def _serve(config: Config, store: EmbeddedStore, ledger: Ledger, listener: socket.socket) -> None:
     view = View(config.simulated)
     # A simulated farm brings its own past; real time must not run ahead of it.
-    live = Live(store, ledger, view, None if config.simulated else config.site)
+    pulse_site = None if config.simulated else config.site
+    live = Live(store, ledger, view, pulse_site, lambda: systemd.notify("WATCHDOG=1"))
     write_token, read_token = tokens(config)
     api = Api(view, ledger, store, read_token)
     ingest = Ingest(store, write_token, limits=Limits(retention_days=config.keep.days))

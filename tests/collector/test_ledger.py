@@ -152,7 +152,8 @@ def test_a_file_that_is_no_ledger_is_set_aside(
     ledger.commit(1, [change()])
     ledger.close()
 
-    assert path.with_suffix(".corrupt").read_bytes().startswith(b"not a database")
+    aside = path.with_name(f"{path.name}.corrupt-1")
+    assert aside.read_bytes().startswith(b"not a database")
     assert "judging starts anew" in caplog.text
 
 
@@ -173,3 +174,25 @@ def test_an_older_ledger_opens(path: Path) -> None:
 
     assert ledger.said() == {"A": ("ok", "")}
     ledger.close()
+
+
+def test_a_second_damaged_file_does_not_overwrite_the_first(tmp_path: Path) -> None:
+    """What is set aside is evidence; each keeps a name of its own."""
+    path = tmp_path / "farm.sqlite"
+    for _ in range(2):
+        path.write_bytes(b"not a database" * 100)
+        Ledger(path).close()
+
+    assert {aside.name for aside in tmp_path.glob("*.corrupt-?")} == {
+        "farm.sqlite.corrupt-1",
+        "farm.sqlite.corrupt-2",
+    }
+
+
+def test_a_ledger_that_cannot_be_opened_is_told_in_one_line(tmp_path: Path) -> None:
+    """A folder in its place is neither damage nor a reason for a trace."""
+    path = tmp_path / "farm.sqlite"
+    path.mkdir()
+
+    with pytest.raises(LedgerError, match=r"farm\.sqlite cannot be opened"):
+        Ledger(path)

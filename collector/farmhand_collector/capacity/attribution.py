@@ -23,11 +23,13 @@ LEAST_SHARE = 0.6
 
 
 class NodeFinding(NamedTuple):
-    """One finding about a node: which detector raised it on which cards."""
+    """What is wrong with a node: the cards that show it, and their findings that it explains.
+
+    The findings come in the order in which they explain one another: the first names the cause.
+    """
 
     site: str
     host: str
-    detector_name: str
     cards: tuple[int, ...]
     raised: "tuple[Raised, ...]"
 
@@ -43,13 +45,17 @@ def attribute(
         able: (n,) cards that could show a finding now, if they had one.
     """
     sizes = np.bincount(roster.nodes[able], minlength=len(roster))
-    nodes = []
+    lifted: dict[int, list[tuple[int, Raised]]] = defaultdict(list)
     for (node, name), cards in sorted(_showing(roster, findings, able).items()):
         if len(cards) >= LEAST_CARDS and len(cards) >= LEAST_SHARE * sizes[node]:
-            raised = tuple(_take_out(findings, card, name) for card in cards)
-            key = roster[cards[0]]
-            nodes.append(NodeFinding(key.site, key.host, name, tuple(cards), raised))
-    return nodes
+            lifted[node] += [(card, _take_out(findings, card, name)) for card in cards]
+    return [_node_finding(roster, shown) for shown in lifted.values()]
+
+
+def _node_finding(roster: Roster, shown: "list[tuple[int, Raised]]") -> NodeFinding:
+    cards = tuple(sorted({card for card, _ in shown}))
+    raised = sorted((finding for _, finding in shown), key=lambda found: found.detector.precedence)
+    return NodeFinding(roster[cards[0]].site, roster[cards[0]].host, cards, tuple(raised))
 
 
 def _showing(

@@ -108,7 +108,8 @@ def unlink(path: Path) -> None:
 
 def set_aside(path: Path) -> Path:
     """Rename a damaged file, log included, to `.corrupt-<n>`; returns the new name."""
-    numbers = [int(found.name.rpartition("-")[2]) for _, found in corrupt_files(path.parent)]
+    endings = (found.name.rpartition("-")[2] for found in path.parent.glob("*.corrupt-*"))
+    numbers = [int(ending) for ending in endings if ending.isdecimal()]
     target = path.with_name(f"{path.name}.corrupt-{max(numbers, default=0) + 1}")
     path.rename(target)
     for old, new in zip(_companions(path), _companions(target), strict=True):

@@ -12,9 +12,9 @@ from farmhand_collector.capacity.detector import (
 )
 from farmhand_collector.capacity.frame import READ_LOST, READ_OK, Frame
 
-OFF_THE_BUS_XIDS = frozenset({"79", "167"})
-"""Codes after which no call reaches the card (NVIDIA XID catalogue: 79 has fallen off the bus,
-167 PCIe fatal timeout)."""
+OFF_THE_BUS = frozenset({("xid", "79"), ("xid", "167"), ("lost", "")})
+"""Events after which no call reaches the card: kind and code. XIDs by NVIDIA's catalogue (79 has
+fallen off the bus, 167 PCIe fatal timeout); `lost` is the agent's own word."""
 
 MEMORY = np.dtype([("fell_ns", "i8"), ("good_ns", "i8")])
 """When the card last fell, and when the last window began of which a good reading was told."""
@@ -25,7 +25,7 @@ def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
     del facts
     memory = memory.copy()
     for event in frame.events:
-        if event.kind == "xid" and event.code in OFF_THE_BUS_XIDS:
+        if (event.kind, event.code) in OFF_THE_BUS:
             memory["fell_ns"][event.card] = max(memory["fell_ns"][event.card], event.time_ns)
     memory["good_ns"][frame.read == READ_OK] = frame.start_ns
     # A window that was sampled partly before the fall may still be told as good. An event that
