@@ -56,7 +56,9 @@ class Service:
         systemd.notify("READY=1")
         log.info("reading each %g s, shipping to %s", *self._pace())
         while not self._told_to_stop():
-            systemd.notify("WATCHDOG=1")
+            # A part that ended would go unnoticed while this loop goes on: systemd starts us anew.
+            if self._shipper.is_alive and all(watch.is_alive for watch in self._watches):
+                systemd.notify("WATCHDOG=1")
         systemd.notify("STOPPING=1")
         self._end()
 

@@ -123,6 +123,11 @@ class Shipper:
         """Begin to ship."""
         self._thread.start()
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
+
     def stop(self, flush_seconds: float) -> None:
         """Send what is left if the store takes it, and end; returns within `flush_seconds`."""
         self._flush_until = self._clock.monotonic() + flush_seconds

@@ -192,6 +192,11 @@ class Watch:
         if self._thread.ident is not None:
             self._thread.join(STOP_SECONDS)
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
+
     def pids(self) -> list[int]:
         """Processes of the readers that run now."""
         return [child.process.pid for child in list(self._children)]

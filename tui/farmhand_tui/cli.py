@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,7 @@ from farmhand_collector import nagios
 from farmhand_collector.wire import FarmState
 from farmhand_tui import config, up
 from farmhand_tui.client import Client, ClientError
+from farmhand_tui.farm import COLUMNS
 from farmhand_tui.filter import Filter, FilterError
 from farmhand_tui.tables import cards_text, status_text
 
@@ -144,14 +146,14 @@ def _headless(farm: up.Farm, options: argparse.Namespace) -> int:
             time.sleep(0.2)
     except KeyboardInterrupt:
         pass
-    return _print_state(farm.client().status(), as_json=options.json)
+    return _print_state(farm.status(), as_json=options.json)
 
 
 def _text(farm: up.Farm, options: argparse.Namespace) -> int:
     """Print the state once it is judged: there is no terminal to show it on."""
     seconds = options.seconds or up.FIRST_STATE_SECONDS
     judged = up.wait_for(farm, farm.has_state, seconds)
-    _print_state(farm.client().status(), as_json=options.json)
+    _print_state(farm.status(), as_json=options.json)
     return nagios.OK if judged else nagios.UNKNOWN
 
 
@@ -174,13 +176,22 @@ def _ui(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
-    return _print_state(_client(options).status(), as_json=options.json)
+    with closing(_client(options)) as client:
+        return _print_state(client.status(), as_json=options.json)
+
+
+STALE_SECONDS = 300.0
+"""Older verdicts say nothing of the farm as it is now: a frame takes less than a minute."""
 
 
 def _print_state(state: FarmState, *, as_json: bool) -> int:
     print(msgspec.json.encode(state).decode() if as_json else status_text(state), end="")
     if as_json:
         print()
+    if state.time is not None and time.time() - state.time > STALE_SECONDS:
+        minutes = (time.time() - state.time) / 60
+        print(f"farmhand: the last verdicts are {minutes:.0f} min old", file=sys.stderr)
+        return nagios.UNKNOWN
     return nagios.exit_status(state)
 
 
@@ -189,8 +200,8 @@ def _cards(options: argparse.Namespace) -> int:
         wanted = Filter.parse(options.where)
     except FilterError as error:
         raise ConfigError(f"--where: {error}") from None
-    client = _client(options)
-    state = _chosen(client, wanted)
+    with closing(_client(options)) as client:
+        state = _chosen(client, wanted)
     print(msgspec.json.encode(state).decode() if options.json else cards_text(state))
     return nagios.exit_status(state)
 
@@ -200,7 +211,7 @@ def _chosen(client: Client, wanted: Filter) -> FarmState:
     state = client.status()
     if not wanted:
         return state
-    columns = client.snapshot([]).columns
+    columns = client.snapshot(COLUMNS).columns
     rows = [
         dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
     ]

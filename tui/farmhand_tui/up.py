@@ -15,13 +15,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from farmhand_agent.settings import ConfigError, in_range
+from farmhand_collector.wire import FarmState
 from farmhand_tui.client import Client, ClientError
 from farmhand_tui.escape import safe
 
@@ -178,6 +179,11 @@ class Farm:
         """A connection to the collector."""
         return Client(self.url, self._token)
 
+    def status(self) -> FarmState:
+        """What the collector says now."""
+        with closing(self.client()) as client:
+            return client.status()
+
     def stop(self) -> None:
         """End the processes, those that post before the one that receives."""
         for name in sorted(self._processes, key=lambda name: name == "collector"):
@@ -233,14 +239,14 @@ def wait_for(found: Farm, ready: Callable[[Client], bool], seconds: float) -> bo
     Raises:
         ProcessEndedError: a process ended meanwhile.
     """
-    client = found.client()
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        found.check()
-        with suppress(ClientError):
-            if ready(client):
-                return True
-        time.sleep(0.2)
+    with closing(found.client()) as client:
+        while time.monotonic() < end:
+            found.check()
+            with suppress(ClientError):
+                if ready(client):
+                    return True
+            time.sleep(0.2)
     return False
 
 
@@ -249,7 +255,8 @@ def registered() -> Running | None:
     try:
         running = msgspec.json.decode(_register().read_bytes(), type=Running)
         os.kill(running.pid, 0)
-        Client(running.url, running.token).snapshot(["key"])
+        with closing(Client(running.url, running.token)) as client:
+            client.snapshot(["key"])
     except (OSError, msgspec.MsgspecError, ClientError):
         return None
     return running
