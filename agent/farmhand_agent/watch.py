@@ -357,6 +357,9 @@ class Watch:
             return
         if doing.slot and doing.slot not in self._apart:
             self._apart[doing.slot] = _Retry(self._patience)
+            # A card that never answered yet is expected all the same.
+            unknown = Place(doing.slot, UNIDENTIFIED, self._vendor, "")
+            self._inventory.see([unknown], [doing.slot])
             self._next_main = 0.0
         else:
             self._postpone_driver()

@@ -21,7 +21,11 @@ PATIENCE_SECONDS = 30.0
 
 INTERVAL_SECONDS = 0.2
 QUICK = Patience(
-    stuck_seconds=0.5, retry_seconds=(0.2, 0.4), restart_seconds=0.1, nothing_seconds=0.2
+    stuck_seconds=0.5,
+    driver_seconds=1.0,
+    retry_seconds=(0.2, 0.4),
+    restart_seconds=0.1,
+    nothing_seconds=0.2,
 )
 
 
@@ -282,6 +286,42 @@ def test_a_card_that_hangs_at_first_and_is_mended_is_read_by_its_own_reader(
     begin = len(deliveries.of(slot(1)))
     deliveries.wait_for(slot(1), "ok", 5)
     assert set(deliveries.states(slot(1))[begin:]) == {"ok"}
+
+
+def test_a_card_that_never_answered_is_unreadable_in_its_slot(
+    watch: Watch, farm: standin.State, deliveries: Deliveries
+) -> None:
+    """Nobody knows its name yet, but that something sits there and hangs is worth a reading."""
+    farm.change(1, utilization=standin.HANG)
+    watch.start()
+    deliveries.wait_for(slot(1), "unreadable", 2)
+    assert deliveries.of(slot(1))[-1].card == "unidentified"
+    deliveries.wait_for(slot(0), "ok", 2)
+    farm.change(1, utilization=50)
+    deliveries.wait_for(slot(1), "ok")
+    assert deliveries.of(slot(1))[-1].card == text(farm, 1, "uuid")
+
+
+def test_a_card_that_reads_well_for_long_joins_the_others_again(
+    farm: standin.State, inventory: Inventory, deliveries: Deliveries
+) -> None:
+    """A reader of its own costs memory; one bad moment must not cost it for ever."""
+    forgiving = QUICK._replace(rejoin_seconds=0.5)
+    watch = Watch("nvidia", INTERVAL_SECONDS, 0.1, inventory, deliveries, forgiving)
+    watch.start()
+    try:
+        deliveries.wait_for(slot(1), "ok")
+        farm.change(1, utilization=standin.HANG)
+        deliveries.wait_for(slot(1), "unreadable")
+        farm.change(1, utilization=50)
+        deliveries.wait_for(slot(1), "ok")
+        assert len(watch.pids()) == 2
+        deliveries.wait_until(lambda: len(watch.pids()) == 1)
+        deliveries.wait_for(slot(1), "ok", 2)
+        deliveries.wait_for(slot(0), "ok", 2)
+        assert len(watch.pids()) == 1
+    finally:
+        watch.stop()
 
 
 def test_a_crashing_card_is_set_apart(
