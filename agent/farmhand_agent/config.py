@@ -60,23 +60,18 @@ def load(path: Path | None) -> Config:
     Raises:
         settings.ConfigError: with file, key and what was expected.
     """
-    config = settings.load(path, Config)
-    try:
-        _check(config)
-    except settings.ConfigError as error:
-        raise settings.ConfigError(f"{path or 'defaults'}: {error}") from None
-    return config
+    return settings.load(path, Config, _check)
 
 
 def _check(config: Config) -> None:
     settings.in_range(config.interval_seconds, "interval_seconds", 0.2, 600)
     settings.in_range(config.sample_seconds, "sample_seconds", 0.05, config.interval_seconds)
-    settings.in_range(config.ship.spool_bytes, "ship.spool_bytes", MINIMUM_CAP_BYTES, 2**36)
+    settings.in_range(config.ship.spool_bytes, "ship.spool_bytes", MINIMUM_CAP_BYTES, 2**30)
     settings.check_url(config.ship.url, "ship.url")
-    names = (("site", config.site), ("host", config.host), ("state_dir", config.state_dir))
-    for key, name in names:
-        if not name.strip() or not name.isprintable():
-            raise settings.ConfigError(f"{key}: {name!r}, expected a printable name")
+    settings.check_name(config.site, "site")
+    settings.check_name(config.rack or "none", "rack")
+    settings.check_name(config.host, "host")
+    settings.check_path(config.state_dir, "state_dir")
     token(config)
 
 
@@ -86,5 +81,4 @@ def token(config: Config) -> str | None:
     Raises:
         settings.ConfigError: its file cannot be read.
     """
-    path = config.ship.token_file
-    return None if path is None else settings.read_secret(Path(path), "ship.token_file")
+    return settings.optional_secret(config.ship.token_file, "ship.token_file")

@@ -5,6 +5,7 @@ A file whose name ends in `.json` is read as JSON: that is what programs write.
 
 import re
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -21,12 +22,22 @@ class ConfigError(Exception):
     """A configuration cannot be used; the message is one line: file, key, what was expected."""
 
 
-def load(path: Path | None, kind: type[Config]) -> Config:
+def load(path: Path | None, kind: type[Config], check: Callable[[Config], object] = bool) -> Config:
     """The configuration in a file; defaults only where no path is given.
 
     Raises:
-        ConfigError: the file cannot be read or parsed, has an unknown key or a wrong type.
+        ConfigError: the file cannot be read or parsed, has an unknown key or a wrong type, or
+            `check` finds fault with it.
     """
+    config = _read(path, kind)
+    try:
+        check(config)
+    except ConfigError as error:
+        raise ConfigError(f"{path or 'defaults'}: {error}") from None
+    return config
+
+
+def _read(path: Path | None, kind: type[Config]) -> Config:
     if path is None:
         return kind()
     try:
@@ -88,6 +99,40 @@ def read_secret(path: Path, key: str) -> str:
     if not text or not text.isprintable() or not text.isascii():
         raise ConfigError(f"{key}: {path} is empty or not one line, expected one secret")
     return text
+
+
+def optional_secret(path: str | None, key: str) -> str | None:
+    """The secret in a file, or None where no file is named.
+
+    Raises:
+        ConfigError: as `read_secret` does.
+    """
+    return None if path is None else read_secret(Path(path), key)
+
+
+def check_name(name: str, key: str) -> None:
+    """Accept names that can be a tag and be shown: printable, not blank, not too long.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if not name.strip() or not name.isprintable() or len(name) > MOST_NAME_CHARACTERS:
+        shown = name if len(name) <= MOST_NAME_CHARACTERS else f"{name[:20]}…"
+        most = f"a printable name of at most {MOST_NAME_CHARACTERS} characters"
+        raise ConfigError(f"{key}: {shown!r}, expected {most}")
+
+
+MOST_NAME_CHARACTERS = 128
+
+
+def check_path(path: str, key: str) -> None:
+    """Accept paths that can be named in a message and given to the system.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if not path.strip() or not path.isprintable():
+        raise ConfigError(f"{key}: {path!r}, expected a path")
 
 
 def in_range(value: float, key: str, low: float, high: float) -> None:

@@ -50,20 +50,15 @@ def load(path: Path | None) -> Config:
     Raises:
         settings.ConfigError: with file, key and what was expected.
     """
-    config = settings.load(path, Config)
-    try:
-        _check(config)
-    except settings.ConfigError as error:
-        raise settings.ConfigError(f"{path or 'defaults'}: {error}") from None
-    return config
+    return settings.load(path, Config, _check)
 
 
 def _check(config: Config) -> None:
     settings.in_range(config.listen.port, "listen.port", 1, 65535)
     settings.in_range(config.keep.days, "keep.days", 1, 3650)
     settings.in_range(config.keep.disk_bytes, "keep.disk_bytes", 2**20, 2**50)
-    if not config.site or not config.site.isprintable():
-        raise settings.ConfigError(f"site: {config.site!r}, expected a printable name")
+    settings.check_name(config.site, "site")
+    settings.check_path(config.data_dir, "data_dir")
     write, read = tokens(config)
     if not _loopback(config.listen.address) and (write is None or read is None):
         raise settings.ConfigError(
@@ -86,11 +81,7 @@ def tokens(config: Config) -> tuple[str | None, str | None]:
         settings.ConfigError: a file cannot be read.
     """
     listen = config.listen
-    write, read = (
-        None if path is None else settings.read_secret(Path(path), f"listen.{key}")
-        for key, path in (
-            ("write_token_file", listen.write_token_file),
-            ("read_token_file", listen.read_token_file),
-        )
+    return (
+        settings.optional_secret(listen.write_token_file, "listen.write_token_file"),
+        settings.optional_secret(listen.read_token_file, "listen.read_token_file"),
     )
-    return write, read

@@ -59,7 +59,7 @@ BAD: list[tuple[str, str, str]] = [
     (
         "farmhand-agent",
         'state_dir = "a\\u0000b"',
-        "state_dir: 'a\\x00b', expected a printable name",
+        "state_dir: 'a\\x00b', expected a path",
     ),
     ("farmhand-agent", "[ship]\ntoken_file = 'TOKEN'", "ship.token_file: TOKEN"),
     ("farmhand-agent", "site = ", "not valid TOML"),

@@ -30,14 +30,12 @@ def load(path: Path | None) -> Config:
     Raises:
         settings.ConfigError: with file, key and what was expected.
     """
-    path = path or usual_path()
-    config = settings.load(path, Config)
-    try:
-        settings.check_url(config.url, "url")
-        token(config)
-    except settings.ConfigError as error:
-        raise settings.ConfigError(f"{path or 'defaults'}: {error}") from None
-    return config
+    return settings.load(path or usual_path(), Config, _check)
+
+
+def _check(config: Config) -> None:
+    settings.check_url(config.url, "url")
+    token(config)
 
 
 def token(config: Config) -> str | None:
@@ -46,8 +44,4 @@ def token(config: Config) -> str | None:
     Raises:
         settings.ConfigError: its file cannot be read.
     """
-    return (
-        None
-        if config.token_file is None
-        else settings.read_secret(Path(config.token_file), "token_file")
-    )
+    return settings.optional_secret(config.token_file, "token_file")
