@@ -48,6 +48,7 @@ def card_readings(cards: int, at_ns: int) -> list[Reading]:
     names = [name for name, f in fields_of("card").items() if f.kind != "text"][:22]
     fields: dict[str, float | str] = {"state": "ok", **dict.fromkeys(names, 123.456)}
     fields |= {"utilization_ratio": 0.97, "window_seconds": 10.0, "pcie_width": 16.0}
+    fields |= {"memory_total_bytes": 24.0 * 2**30, "memory_used_bytes": 18.0 * 2**30}
     return [
         Reading(
             "card",
