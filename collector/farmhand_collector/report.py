@@ -1,10 +1,8 @@
 """Verdicts in the words of the wire: what `status --json`, `judge --json` and the API say."""
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
 from itertools import count
 from typing import Any
 
@@ -14,6 +12,7 @@ from farmhand_collector.capacity.detector import STATE_NAMES
 from farmhand_collector.capacity.roster import CardKey
 from farmhand_collector.capacity.step import Raised, Verdicts
 from farmhand_collector.catalogue.findings import meanings
+from farmhand_collector.natural import natural
 from farmhand_collector.wire import (
     SCHEMA,
     CardVerdict,
@@ -78,14 +77,7 @@ def _slot(card: CardKey) -> tuple[str, str, str]:
 
 
 def _place(card: CardKey) -> tuple[Any, ...]:
-    return (card.site, card.rack, _natural(card.host), _natural(card.slot), card.card)
-
-
-@lru_cache(maxsize=65536)
-def _natural(text: str) -> list[tuple[int, int, str]]:
-    """A key that puts slot2 before slot10."""
-    parts = re.split(r"([0-9]+)", text)
-    return [(0, int(p), "") if p.isascii() and p.isdigit() else (1, 0, p) for p in parts]
+    return (card.site, card.rack, natural(card.host), natural(card.slot), card.card)
 
 
 def card_verdict(card: CardKey, index: int, verdicts: Verdicts) -> CardVerdict:

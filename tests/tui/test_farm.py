@@ -5,8 +5,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from farmhand_collector.natural import natural
 from farmhand_collector.wire import SCHEMA, Changes, Snapshot
-from farmhand_tui.farm import COLUMNS, Farm, natural, ordered
+from farmhand_tui.farm import COLUMNS, Farm, ordered
 from tests.tui.synthetic import SyntheticFarm
 
 

@@ -160,19 +160,20 @@ def _text(farm: up.Farm, options: argparse.Namespace) -> int:
 # --- questions to a collector ---
 
 
-def _client(options: argparse.Namespace) -> Client:
-    """The collector that was named, else the one of a running `up`, else the usual address."""
+def _collector(options: argparse.Namespace) -> tuple[str, str | None]:
+    """URL and token of the collector that was named, of a running `up`, or of the usual one."""
     if options.config is None and (running := up.registered()):
-        return Client(running.url, running.token)
+        return running.url, running.token
     settings = config.load(options.config)
-    return Client(settings.url, config.token(settings))
+    return settings.url, config.token(settings)
+
+
+def _client(options: argparse.Namespace) -> Client:
+    return Client(*_collector(options))
 
 
 def _ui(options: argparse.Namespace) -> int:
-    if options.config is None and (running := up.registered()):
-        return _show(running.url, running.token)
-    settings = config.load(options.config)
-    return _show(settings.url, config.token(settings))
+    return _show(*_collector(options))
 
 
 def _status(options: argparse.Namespace) -> int:

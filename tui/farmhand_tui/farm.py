@@ -1,11 +1,10 @@
 """The farm as the terminal knows it: the last snapshot and every change since."""
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
+from farmhand_collector.natural import natural
 from farmhand_collector.wire import (
     NUMBER_COLUMNS,
     TEXT_COLUMNS,
@@ -195,20 +194,9 @@ def ordered(
     return [row for _, row in known] + missing
 
 
-@lru_cache(maxsize=65536)
-def natural(text: str) -> tuple[tuple[int, int | str], ...]:
-    """Return a sort key under which `n2` comes before `n10`."""
-    parts = re.split(r"([0-9]{1,18})", text)
-    return tuple((0, int(part)) if odd else (1, part) for part, odd in _alternate(parts) if part)
-
-
 def short_model(name: str) -> str:
     """Return a model's name without the words that say only whose it is."""
     return name.removeprefix("NVIDIA ").removeprefix("GeForce ")
-
-
-def _alternate(parts: list[str]) -> Iterable[tuple[str, bool]]:
-    return ((part, index % 2 == 1) for index, part in enumerate(parts))
 
 
 def _blank(name: str) -> str | None:

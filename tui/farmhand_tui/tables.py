@@ -5,11 +5,12 @@ from typing import NamedTuple
 
 from rich.cells import cell_len
 
+from farmhand_collector.natural import natural
 from farmhand_collector.wire import STATES, CardVerdict, FarmState, ScopeFinding, Simulated
 
 from . import numbers
 from .escape import pad, safe
-from .farm import FLAGGED, SEVERITY, natural
+from .farm import FLAGGED, SEVERITY
 
 _WIDTHS = {"place": 44, "model": 26, "reason": 160, "card": 44}
 _CAP = 24

@@ -6,9 +6,11 @@ from typing import Any, ClassVar, NamedTuple
 from rich.cells import cell_len
 from textual.binding import Binding, BindingType
 
+from farmhand_collector.natural import natural
+
 from .. import numbers
 from ..escape import safe
-from ..farm import Change, Farm, natural, ordered, short_model
+from ..farm import Change, Farm, ordered, short_model
 from ..palette import DIM, PLAIN, STRONG, state_look
 from .table import Cell, TableColumn, VirtualTable
 
