@@ -3,6 +3,7 @@
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from tokenize import TokenError
 from typing import Any
 
 import msgspec
@@ -135,7 +136,11 @@ def _saved(array: NDArray[Any]) -> bytes:
 
 
 def _restored(raw: bytes) -> NDArray[Any]:
-    array: NDArray[Any] = np.load(io.BytesIO(raw), allow_pickle=False)
+    try:
+        array: NDArray[Any] = np.load(io.BytesIO(raw), allow_pickle=False)
+    except (SyntaxError, TokenError) as error:
+        # numpy reads the header as Python, and tells of its trouble as that.
+        raise ValueError(f"no header of an array: {error}") from None
     return array
 
 
