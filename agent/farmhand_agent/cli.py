@@ -9,14 +9,15 @@ from typing import Any
 
 import msgspec
 
-from farmhand_agent import config
+from farmhand_agent import card_check, config
+from farmhand_agent.child import Pace
 from farmhand_agent.command import Parser, log_to_stderr, parser, run
+from farmhand_agent.once import read_once
 from farmhand_agent.publisher import Publisher
 from farmhand_agent.reader import Message
 from farmhand_agent.reading import Reading, parse_line
 from farmhand_agent.settings import ConfigError
 from farmhand_agent.sources.host import HostSource
-from farmhand_agent.watch import read_once
 
 ONCE_SECONDS = 2.0
 
@@ -43,6 +44,9 @@ def _parser() -> Parser:
     service = commands.add_parser("run", parents=[shared], help="sample and ship until stopped")
     service.set_defaults(command=_run)
     check = commands.add_parser("check", parents=[shared], help="say what is wrong with the setup")
+    check.add_argument(
+        "--cards", action="store_true", help="also say what each card gives; takes a minute"
+    )
     check.set_defaults(command=_check)
     return made
 
@@ -53,10 +57,7 @@ def _once(options: argparse.Namespace) -> int:
         raise ConfigError(f"--interval: {options.interval:g}, expected more than 0, at most 600")
     # Made before the cards are read: processor load is measured from here on.
     host = HostSource(Path(settings.state_dir))
-    sample_seconds = min(settings.sample_seconds, options.interval)
-    message = (
-        read_once("nvidia", options.interval, sample_seconds) if settings.nvidia.enabled else None
-    )
+    message = _read_cards(settings, options.interval)
     lines = _lines(settings, host, message)
     if options.line_protocol:
         print("\n".join(lines))
@@ -65,6 +66,17 @@ def _once(options: argparse.Namespace) -> int:
     else:
         print(_text(lines, message))
     return 0
+
+
+def _read_cards(settings: config.Config, interval_seconds: float) -> Message | None:
+    if not settings.nvidia.enabled:
+        return None
+    return read_once("nvidia", _pace(settings, interval_seconds))
+
+
+def _pace(settings: config.Config, interval_seconds: float) -> Pace:
+    sample_seconds = min(settings.sample_seconds, interval_seconds)
+    return Pace(interval_seconds, sample_seconds, Path(settings.sysfs))
 
 
 def _lines(settings: config.Config, host: HostSource, message: Message | None) -> list[str]:
@@ -140,7 +152,20 @@ def _check(options: argparse.Namespace) -> int:
     if trouble:
         raise ConfigError(f"{options.config or 'defaults'}: state_dir: {trouble}")
     print(f"configuration is good: {settings.host} ships to {settings.ship.url}")
+    if options.cards:
+        _check_cards(settings)
     return 0
+
+
+def _check_cards(settings: config.Config) -> None:
+    message = _read_cards(settings, ONCE_SECONDS)
+    note = _note(message)
+    if message is None or note is not None:
+        print(note)
+        return
+    print(f"measuring idle power, {4 * card_check.MEASURED_SECONDS:g} s …", file=sys.stderr)
+    idle = card_check.idle_power("nvidia", _pace(settings, card_check.MEASURED_SECONDS))
+    print("\n".join(card_check.report(message, idle)))
 
 
 if __name__ == "__main__":

@@ -35,6 +35,15 @@ class Nvidia(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether to look for NVIDIA cards at all."""
 
 
+class Work(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Rates that jobs report by dropping files."""
+
+    dir: str = "/run/farmhand/work"
+    """Directory that jobs write into; one that is not there is no mistake."""
+    stale_seconds: float = 120.0
+    """A file that was not written for so long counts no more."""
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file `agent.toml`."""
 
@@ -50,8 +59,11 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How often each card is sampled within a window."""
     state_dir: str = "/var/lib/farmhand-agent"
     """Where spool and inventory are kept."""
+    sysfs: str = "/sys"
+    """Where the kernel's sysfs is mounted; a container may see the host's elsewhere."""
     ship: Ship = Ship()
     nvidia: Nvidia = Nvidia()
+    work: Work = Work()
 
 
 def load(path: Path | None) -> Config:
@@ -72,6 +84,9 @@ def _check(config: Config) -> None:
     settings.check_name(config.rack or "none", "rack")
     settings.check_name(config.host, "host")
     settings.check_path(config.state_dir, "state_dir")
+    settings.check_path(config.sysfs, "sysfs")
+    settings.check_path(config.work.dir, "work.dir")
+    settings.in_range(config.work.stale_seconds, "work.stale_seconds", 1, 86_400)
     token(config)
 
 

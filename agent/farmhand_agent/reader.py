@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -21,6 +22,7 @@ from farmhand_agent.reading import Value
 from farmhand_agent.sources import vendors
 from farmhand_agent.sources.base import (
     Card,
+    CardEvent,
     CardLost,
     CardSource,
     CardUnreadable,
@@ -36,10 +38,14 @@ State = Literal["ok", "unreadable", "lost"]
 
 INFO_SECONDS = 3600.0
 ENUMERATE_SECONDS = 60.0
+RARE_SECONDS = 60.0
 
 
 class CardWindow(msgspec.Struct, frozen=True):
-    """One card's part of a message; `info` comes at start, on change and hourly."""
+    """One card's part of a message; `info` comes at start, on change and hourly.
+
+    With it come the names of the fields that the card turned out not to have.
+    """
 
     slot: str
     card: str
@@ -48,6 +54,7 @@ class CardWindow(msgspec.Struct, frozen=True):
     state: State
     fields: dict[str, Value]
     info: dict[str, Value] | None = None
+    lacks: Sequence[str] = ()
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -61,6 +68,7 @@ class Message(msgspec.Struct, frozen=True):
     cards: list[CardWindow]
     present: list[str]
     nothing: str | None = None
+    events: list[CardEvent] = []
 
 
 class Reader:
@@ -82,7 +90,7 @@ class Reader:
         self._states: dict[str, State] = {}
         self._windows: dict[str, Window] = {}
         self._infos: dict[str, dict[str, Value]] = {}
-        self._enumerated = self._informed = float("-inf")
+        self._enumerated = self._informed = self._asked_rare = float("-inf")
         self._sampled = time.monotonic()
 
     def open(self) -> None:
@@ -118,10 +126,8 @@ class Reader:
         self._finish_window()
 
     def _enumerate(self) -> None:
-        found = self._source.cards()
+        self._cards, self._present = self._source.cards(self._wanted)
         self._progress.idle()
-        self._present = [card.slot for card in found]
-        self._cards = [card for card in found if self._wanted(card.slot)]
         self._enumerated = time.monotonic()
 
     def _start_window(self) -> None:
@@ -165,24 +171,30 @@ class Reader:
     def _finish_window(self) -> None:
         time_ns = time.time_ns()
         want_info = time.monotonic() - self._informed >= INFO_SECONDS
-        cards = [self._close(card, want_info) for card in self._cards]
+        want_rare = time.monotonic() - self._asked_rare >= RARE_SECONDS
+        cards = [self._close(card, want_info, want_rare) for card in self._cards]
         if want_info:
             self._informed = time.monotonic()
-        self._send(Message(time_ns, cards, self._present))
+        if want_rare:
+            self._asked_rare = time.monotonic()
+        self._send(Message(time_ns, cards, self._present, events=self._source.events()))
         if time.monotonic() - self._enumerated >= ENUMERATE_SECONDS:
             self._enumerate()
 
-    def _close(self, card: Card, want_info: bool) -> CardWindow:
-        slow = self._ask(card, self._source.slow) if self._states[card.slot] == "ok" else None
-        if slow is not None:
-            self._windows[card.slot].note(slow)
+    def _close(self, card: Card, want_info: bool, want_rare: bool) -> CardWindow:
+        for question in (self._source.slow, *([self._source.rare] if want_rare else [])):
+            answer = self._ask(card, question) if self._states[card.slot] == "ok" else None
+            self._windows[card.slot].note(answer or {})
         state = self._states[card.slot]
         info = self._info(card, want_info) if state == "ok" else None
+        lacks = self._source.lacks(card) if info is not None else ()
         fields = _fields(self._windows[card.slot].close(), state)
-        return CardWindow(card.slot, card.card, card.vendor, card.model, state, fields, info)
+        who = (card.slot, card.card, card.vendor, card.model)
+        return CardWindow(*who, state, fields, info, lacks)
 
     def _info(self, card: Card, wanted: bool) -> dict[str, Value] | None:
-        if not wanted and card.card in self._infos:
+        known = card.card in self._infos and not self._source.has_changed(card)
+        if known and not wanted:
             return None
         info = self._ask(card, self._source.info)
         if info is not None:
@@ -231,11 +243,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.add_argument("--only", action="append", default=[], metavar="SLOT")
     options.add_argument("--skip", action="append", default=[], metavar="SLOT")
     options.add_argument("--once", action="store_true")
+    options.add_argument("--sysfs", type=Path, default=Path("/sys"), metavar="DIRECTORY")
     chosen = options.parse_args(arguments)
     log_to_stderr()
     progress = Progress(chosen.progress_fd)
     send = _printer()
-    source = vendors()[chosen.vendor](progress.enter)
+    source = vendors()[chosen.vendor](progress.enter, chosen.sysfs)
     reader = Reader(source, progress, _choose(chosen.only, chosen.skip), send)
     try:
         reader.open()

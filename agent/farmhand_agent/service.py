@@ -10,6 +10,7 @@ import psutil
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from farmhand_agent import __version__, config, systemd
+from farmhand_agent.child import Pace
 from farmhand_agent.inventory import Inventory
 from farmhand_agent.publisher import Publisher
 from farmhand_agent.reading import SCHEMA, Value
@@ -130,8 +131,8 @@ def _vendors(settings: config.Config) -> list[str]:
 
 
 def _watches(settings: config.Config, inventory: Inventory, publisher: Publisher) -> list[Watch]:
-    pace = (settings.interval_seconds, settings.sample_seconds)
-    return [Watch(v, *pace, inventory, publisher.cards) for v in _vendors(settings)]
+    pace = Pace(settings.interval_seconds, settings.sample_seconds, Path(settings.sysfs))
+    return [Watch(v, pace, inventory, publisher.cards, lambda _: None) for v in _vendors(settings)]
 
 
 def _usage(readers: list[int]) -> dict[str, Value]:

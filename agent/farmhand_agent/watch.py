@@ -5,23 +5,20 @@ was being read is set apart: the others go on in a new reader, the bad one is tr
 reader of its own, ever more rarely, and never while an earlier reader of it still hangs.
 """
 
-import contextlib
 import logging
-import os
 import selectors
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
 
 import msgspec
 
+from farmhand_agent.child import PATIENCE, Pace, Patience, ReaderProcess, reader_command, what
 from farmhand_agent.inventory import Inventory, Place
-from farmhand_agent.progress import Doing, Progress
+from farmhand_agent.progress import Doing
 from farmhand_agent.reader import CardWindow, Message, State
 from farmhand_agent.reading import UNIDENTIFIED, Value
+from farmhand_agent.sources.base import CardEvent
 
 log = logging.getLogger(__name__)
 
@@ -29,94 +26,11 @@ STOP_SECONDS = 5.0
 """Longest wait for the watch to end; readers that hang in the kernel are left to it."""
 
 
-class Patience(NamedTuple):
-    """How long the watch waits for what."""
-
-    stuck_seconds: float = 10.0
-    """A call about one card that takes longer counts as stuck; healthy ones take milliseconds."""
-    driver_seconds: float = 60.0
-    """Likewise for a call about the driver as a whole: without persistence mode, connecting to it
-    initialises every card, which takes seconds each."""
-    retry_seconds: tuple[float, float] = (15.0, 600.0)
-    """First and longest wait before a card that was set apart, or a driver, is tried again."""
-    restart_seconds: float = 1.0
-    """Wait before a reader that ended of itself is started again."""
-    nothing_seconds: float = 60.0
-    """How often a machine without cards of a vendor is looked at again."""
-    rejoin_seconds: float = 3600.0
-    """How long a card that was set apart must read well before it joins the others again."""
-
-    def is_stuck(self, doing: Doing) -> bool:
-        """Whether a call has taken longer than it may."""
-        limit = self.stuck_seconds if doing.slot else self.driver_seconds
-        return bool(doing.call) and time.monotonic() - doing.started > limit
-
-
-PATIENCE = Patience()
-
 Deliver = Callable[[int, Sequence[CardWindow]], None]
 """Takes a wall-clock time in nanoseconds and the windows that belong to it."""
 
-
-class _Child:
-    """A reader process, what it was asked to read, and when it was last heard."""
-
-    def __init__(self, command: Sequence[str], slot: str | None) -> None:
-        self.slot = slot
-        self.progress = Progress.create()
-        self.heard = time.monotonic()
-        self.has_read = False
-        self.nothing: str | None = None
-        self._rest = b""
-        try:
-            self.process = subprocess.Popen(
-                [*command, "--progress-fd", str(self.progress.fd)],
-                stdout=subprocess.PIPE,
-                stdin=subprocess.DEVNULL,
-                pass_fds=[self.progress.fd],
-                # What a terminal or a supervisor sends to the agent is not meant for its readers:
-                # one that ends while the agent goes on would count as a crash.
-                process_group=0,
-            )
-        except OSError:
-            self.progress.close()
-            raise
-        assert self.process.stdout is not None
-        self.fd = self.process.stdout.fileno()
-
-    def receive(self) -> list[Message] | None:
-        """Messages that arrived; None when the process has closed its end."""
-        chunk = os.read(self.fd, 1 << 20)
-        if not chunk:
-            return None
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        self.heard = time.monotonic()
-        return [message for line in lines if (message := _decoded(line)) is not None]
-
-    def wait(self, seconds: float) -> bool:
-        """Wait for its end; whether it came."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(seconds)
-        return self.process.returncode is not None
-
-    def kill(self) -> bool:
-        """Kill it; whether it is gone (a process in uninterruptible sleep stays)."""
-        self.process.kill()
-        return self.wait(0.5)
-
-    def close(self) -> None:
-        """Let go of its pipe and its word."""
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        self.progress.close()
-
-
-def _decoded(line: bytes) -> Message | None:
-    try:
-        return msgspec.json.decode(line, type=Message)
-    except msgspec.DecodeError as error:
-        log.warning("a reader said what cannot be understood: %s", error)
-        return None
+Tell = Callable[[Sequence[CardEvent]], None]
+"""Takes what the driver said has happened."""
 
 
 class _Retry:
@@ -142,36 +56,28 @@ class _Retry:
         self.due = time.monotonic() + self._delay
 
 
-def reader_command(vendor: str, interval_seconds: float, sample_seconds: float) -> list[str]:
-    """How a reader child of a vendor is started."""
-    return [
-        # -P: nothing that lies in the working directory is imported.
-        *(sys.executable, "-P", "-m", "farmhand_agent.reader", vendor),
-        *("--interval", repr(interval_seconds), "--sample", repr(sample_seconds)),
-    ]
-
-
 class Watch:
     """Keeps the readers of one vendor going and delivers a window per expected card."""
 
     def __init__(
         self,
         vendor: str,
-        interval_seconds: float,
-        sample_seconds: float,
+        pace: Pace,
         inventory: Inventory,
         deliver: Deliver,
+        tell: Tell,
         patience: Patience = PATIENCE,
     ) -> None:
         self._vendor = vendor
-        self._interval_seconds = interval_seconds
-        self._command = reader_command(vendor, interval_seconds, sample_seconds)
+        self._interval_seconds = pace.interval_seconds
+        self._command = reader_command(vendor, pace)
         self._inventory = inventory
         self._deliver = deliver
+        self._tell = tell
         self._patience = patience
         self._selector = selectors.DefaultSelector()
-        self._children: list[_Child] = []
-        self._hanging: list[_Child] = []
+        self._children: list[ReaderProcess] = []
+        self._hanging: list[ReaderProcess] = []
         self._apart: dict[str, _Retry] = {}
         self._driver: _Retry | None = None
         self._next_main = 0.0
@@ -198,8 +104,13 @@ class Watch:
         return self._thread.is_alive()
 
     def pids(self) -> list[int]:
-        """Processes of the readers that run now."""
-        return [child.process.pid for child in list(self._children)]
+        """Processes of the readers, those that hang among them."""
+        return [child.process.pid for child in (*self._children, *self._hanging)]
+
+    @property
+    def apart(self) -> list[str]:
+        """Slots of cards that have a reader of their own."""
+        return list(self._apart)
 
     def _run(self) -> None:
         started = time.monotonic()
@@ -242,7 +153,7 @@ class Watch:
     def _start(self, slot: str | None) -> None:
         chosen = [f"--only={slot}"] if slot else [f"--skip={apart}" for apart in self._apart]
         try:
-            child = _Child([*self._command, *chosen], slot)
+            child = ReaderProcess([*self._command, *chosen], slot)
         except OSError as error:
             log.warning("%s: a reader cannot be started: %s", self._vendor, error.strerror)
             if slot is None:
@@ -253,7 +164,7 @@ class Watch:
 
     # --- hearing ---
 
-    def _receive(self, child: _Child) -> None:
+    def _receive(self, child: ReaderProcess) -> None:
         messages = child.receive()
         if messages is None:
             self._ended(child)
@@ -261,7 +172,7 @@ class Watch:
         for message in messages:
             self._take(child, message)
 
-    def _take(self, child: _Child, message: Message) -> None:
+    def _take(self, child: ReaderProcess, message: Message) -> None:
         child.nothing = message.nothing
         if message.nothing is not None:
             self._tell_nothing(message.nothing)
@@ -278,8 +189,15 @@ class Watch:
         self._heard |= {w.slot: now for w in windows}
         self._answered |= {w.slot: now for w in windows if w.state == "ok"}
         self._publish(message.time_ns, windows)
-        if child.slot is not None and any(window.state == "ok" for window in windows):
+        if message.events:
+            self._tell(message.events)
+        if child.slot is not None and any(self._is_well(window) for window in windows):
             self._reads_well(child.slot, now)
+
+    def _is_well(self, window: CardWindow) -> bool:
+        slowest = window.fields.get("read_seconds", 0.0)
+        assert isinstance(slowest, float)
+        return window.state == "ok" and slowest < self._patience.stuck_seconds
 
     def _reads_well(self, slot: str, now: float) -> None:
         """Let a card that has recovered for long join the others: its own reader costs memory."""
@@ -308,7 +226,7 @@ class Watch:
 
     # --- judging ---
 
-    def _ended(self, child: _Child) -> None:
+    def _ended(self, child: ReaderProcess) -> None:
         """A reader closed its end: it had nothing to read, was asked to start again, or crashed."""
         gone = child.wait(1.0) or child.kill()
         doing = child.progress.read()
@@ -317,7 +235,7 @@ class Watch:
             if child.slot is None:
                 self._next_main = time.monotonic() + self._patience.nothing_seconds
         elif doing.call:
-            log.warning("%s: reader ended %s", self._vendor, _place(doing))
+            log.warning("%s: reader ended %s", self._vendor, what(doing))
             self._blame(child, doing)
         elif child.slot is None and child.has_read:
             self._next_main = time.monotonic() + self._patience.restart_seconds
@@ -329,10 +247,12 @@ class Watch:
         now = time.monotonic()
         for child in list(self._children):
             doing = child.progress.read()
+            apart = child.slot is not None
             longest = self._interval_seconds + self._patience.driver_seconds
-            silent = now - child.heard > longest + self._patience.stuck_seconds
-            if self._patience.is_stuck(doing) or silent:
-                log.warning("%s: reader is stuck %s", self._vendor, _place(doing))
+            longest += self._patience.apart_seconds if apart else self._patience.stuck_seconds
+            silent = now - child.heard > longest
+            if self._patience.is_stuck(doing, apart) or silent:
+                log.warning("%s: reader is stuck %s", self._vendor, what(doing))
                 gone = child.kill()
                 self._blame(child, doing)
                 self._set_aside(child, doing, gone)
@@ -340,7 +260,7 @@ class Watch:
             self._hanging.remove(child)
             child.close()
 
-    def _set_aside(self, child: _Child, doing: Doing, gone: bool) -> None:
+    def _set_aside(self, child: ReaderProcess, doing: Doing, gone: bool) -> None:
         if gone:
             self._forget(child)
             return
@@ -350,7 +270,7 @@ class Watch:
         child.slot = child.slot or doing.slot or None
         self._hanging.append(child)
 
-    def _blame(self, child: _Child, doing: Doing) -> None:
+    def _blame(self, child: ReaderProcess, doing: Doing) -> None:
         """Set the card apart that was being read; without one, or in vain, blame the driver."""
         if child.slot is not None:
             # It has a reader of its own already, and waits for its next turn.
@@ -371,7 +291,7 @@ class Watch:
             self._driver.postpone()
         self._next_main = self._driver.due
 
-    def _forget(self, child: _Child) -> None:
+    def _forget(self, child: ReaderProcess) -> None:
         self._selector.unregister(child.fd)
         self._children.remove(child)
         child.process.poll()
@@ -407,68 +327,3 @@ def _tagged(window: CardWindow, place: Place) -> CardWindow:
 
 def _window(place: Place, state: State, fields: dict[str, Value]) -> CardWindow:
     return CardWindow(place.slot, place.card, place.vendor, place.model, state, fields)
-
-
-def _place(doing: Doing) -> str:
-    if not doing.call:
-        return "between calls"
-    what = f"slot {doing.slot}" if doing.slot else "the driver"
-    return f"in {doing.call} of {what}"
-
-
-def read_once(
-    vendor: str, interval_seconds: float, sample_seconds: float, patience: Patience = PATIENCE
-) -> Message:
-    """One window of a vendor's cards, read now; a card that hangs or crashes is left unreadable.
-
-    Such a card is `unidentified` and comes after the others. A driver that fails as a whole is
-    told in `nothing`.
-    """
-    command = [*reader_command(vendor, interval_seconds, sample_seconds), "--once"]
-    skip: list[str] = []
-    while True:
-        chosen = [f"--skip={slot}" for slot in skip]
-        try:
-            message, doing = _try_once([*command, *chosen], interval_seconds, patience)
-        except OSError as error:
-            return _nothing(f"a reader cannot be started: {error.strerror}")
-        if message is not None:
-            places = [Place(slot, UNIDENTIFIED, vendor, "") for slot in skip]
-            bad = [_window(place, "unreadable", {}) for place in places]
-            return msgspec.structs.replace(message, cards=[*message.cards, *bad])
-        if not doing.slot or doing.slot in skip:
-            return _nothing(f"the reader failed {_place(doing)}")
-        skip.append(doing.slot)
-
-
-def _nothing(reason: str) -> Message:
-    return Message(time.time_ns(), [], [], nothing=reason)
-
-
-def _try_once(
-    command: Sequence[str], interval_seconds: float, patience: Patience
-) -> tuple[Message | None, Doing]:
-    """A reader's one message, or None, and what it did last; the reader is gone then."""
-    child = _Child(command, None)
-    try:
-        return _await(child, interval_seconds, patience), child.progress.read()
-    finally:
-        child.kill()
-        child.close()
-
-
-def _await(child: _Child, interval_seconds: float, patience: Patience) -> Message | None:
-    """The reader's one message, or None when it crashed or is stuck."""
-    with selectors.DefaultSelector() as selector:
-        selector.register(child.fd, selectors.EVENT_READ)
-        longest = interval_seconds + patience.driver_seconds + patience.stuck_seconds
-        give_up = time.monotonic() + longest
-        while time.monotonic() < give_up:
-            if patience.is_stuck(child.progress.read()):
-                break
-            if selector.select(min(0.2, patience.stuck_seconds)):
-                messages = child.receive()
-                if messages is None or messages:
-                    child.wait(1.0)
-                    return messages[0] if messages else None
-    return None

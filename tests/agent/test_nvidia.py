@@ -16,7 +16,7 @@ from farmhand_agent.sources.base import (
     SourceStale,
 )
 from farmhand_agent.sources.nvidia import NvidiaSource
-from farmhand_agent.sources.nvidia_values import CLUES, FAST, INFO, RATES, SLOW
+from farmhand_agent.sources.nvidia_values import CLUES, FAST, INFO, RARE, RATES, SLOW
 from tests import standin
 from tests.standin import goldens
 from tests.standin.captures import MODELS, capture_state, farm_state
@@ -76,9 +76,18 @@ def h100(tmp_path: Path) -> standin.State:
     return capture_state(tmp_path / "unused", "H100")
 
 
+def all_cards(source: NvidiaSource) -> list[Card]:
+    return source.cards(lambda _slot: True).cards
+
+
 def only_card(source: NvidiaSource) -> Card:
-    (card,) = source.cards()
+    (card,) = all_cards(source)
     return card
+
+
+def window(source: NvidiaSource, card: Card) -> Fields:
+    """What a window of one sample gives."""
+    return {**source.sample(card), **source.slow(card)}
 
 
 def counted(path: Path, what: str) -> int:
@@ -114,8 +123,9 @@ def test_what_is_read_is_in_the_contract() -> None:
     """Each table gives fields of its measurement, besides the clues and counters of rates."""
     card = {field.name for field in FIELDS if field.measurement == "card"}
     info = {field.name for field in FIELDS if field.measurement == "card_info"}
-    inner = {given.field for row in CLUES for given in row.gives} | set(RATES)
-    assert {given.field for row in (*FAST, *SLOW) for given in row.gives} - inner <= card
+    clues = {given.field for row in CLUES for given in row.gives}
+    inner = clues | {*RATES, "mig_mode", "reasons"}
+    assert {given.field for row in (*FAST, *SLOW, *RARE) for given in row.gives} - inner <= card
     assert {given.field for row in INFO for given in row.gives} <= info
     assert not inner & card
 
@@ -140,7 +150,7 @@ def test_a_card_without_uuid_is_unidentified(opened: Open, h100: standin.State) 
 def test_a_card_that_cannot_be_opened_is_not_enumerated(opened: Open, tmp_path: Path) -> None:
     """One dead card does not hide its neighbours."""
     state = farm_state(tmp_path, ["RTX 3090", ("RTX 3080", {"card": standin.LOST}), "T4"])
-    assert [card.model for card in opened(state).cards()] == ["GeForce RTX 3090", "Tesla T4"]
+    assert [card.model for card in all_cards(opened(state))] == ["GeForce RTX 3090", "Tesla T4"]
 
 
 def test_a_known_card_is_not_asked_again_who_it_is(
@@ -157,9 +167,9 @@ def test_cards_are_identified_anew_when_their_number_changes(opened: Open, tmp_p
     """A vanished neighbour shifts the driver's order; nobody takes another's name."""
     state = farm_state(tmp_path, ["RTX 3090", "RTX 3080"])
     source = opened(state)
-    both = [card.card for card in source.cards()]
+    both = [card.card for card in all_cards(source)]
     state.change(0, absent=1)
-    assert [card.card for card in source.cards()] == both[1:]
+    assert [card.card for card in all_cards(source)] == both[1:]
 
 
 def test_each_call_is_told_with_its_slot(
@@ -223,10 +233,10 @@ def test_reopening_asks_for_refused_values_again(opened: Open, h100: standin.Sta
 def test_an_older_way_gives_the_same_value(
     missing: standin.Entries, field: str, value: float, opened: Open, h100: standin.State
 ) -> None:
-    """Where the newer call is missing, the older one is asked in the same sample."""
+    """Where the newer call is missing, the older one is asked in the same window."""
     h100.cards[0] |= dict(missing)
     source = opened(h100)
-    assert source.sample(only_card(source))[field] == value
+    assert window(source, only_card(source))[field] == value
 
 
 def test_lifetime_error_counts_are_preferred(opened: Open, h100: standin.State) -> None:
@@ -351,7 +361,7 @@ def test_text_that_is_none_is_left_out(opened: Open, h100: standin.State) -> Non
 # --- throttling ----------------------------------------------------------------------------------
 
 
-def test_throttle_ratios_are_shares_of_the_time_since_the_last_sample(
+def test_throttle_ratios_are_shares_of_the_time_since_the_last_window(
     opened: Open, h100: standin.State, clock: Clock
 ) -> None:
     """Counted time over passed time, however short the throttling within it was."""
@@ -368,7 +378,7 @@ def test_throttle_ratios_are_shares_of_the_time_since_the_last_sample(
         field_270=SECOND_NS // 4,
         field_271=SECOND_NS // 8,
     )
-    sample = source.sample(card)
+    sample = window(source, card)
     assert sample["throttle_power_ratio"] == 0.5
     assert sample["throttle_thermal_ratio"] == 0.375
     assert sample["throttle_hardware_ratio"] == 0.1875
@@ -384,7 +394,7 @@ def test_overlapping_throttle_reasons_make_no_more_than_all_the_time(
     source.sample(card)
     clock.pass_seconds(1.0)
     h100.change(0, field_269=SECOND_NS, field_270=SECOND_NS)
-    assert source.sample(card)["throttle_thermal_ratio"] == 1.0
+    assert window(source, card)["throttle_thermal_ratio"] == 1.0
 
 
 def test_a_counter_that_runs_faster_than_time_is_no_share(
@@ -396,7 +406,7 @@ def test_a_counter_that_runs_faster_than_time_is_no_share(
     source.sample(card)
     clock.pass_seconds(1.0)
     h100.change(0, field_74=1000 * SECOND_NS)
-    assert "throttle_power_ratio" not in source.sample(card)
+    assert "throttle_power_ratio" not in window(source, card)
 
 
 def test_a_counter_that_was_reset_starts_anew(
@@ -408,11 +418,11 @@ def test_a_counter_that_was_reset_starts_anew(
     card = only_card(source)
     source.sample(card)
     clock.pass_seconds(1.0)
-    h100.change(0, field_74=0, event_reasons=0)
-    assert source.sample(card)["throttle_power_ratio"] == 0.0
+    h100.change(0, field_74=0)
+    assert window(source, card)["throttle_power_ratio"] == 1.0, "as the samples have it"
     clock.pass_seconds(1.0)
     h100.change(0, field_74=SECOND_NS // 4)
-    assert source.sample(card)["throttle_power_ratio"] == 0.25
+    assert window(source, card)["throttle_power_ratio"] == 0.25
 
 
 @pytest.mark.parametrize(
@@ -426,16 +436,20 @@ def test_a_counter_that_was_reset_starts_anew(
         (0x8, (0.0, 0.0, 1.0, 0.0)),
     ],
 )
-def test_without_counters_the_reasons_of_the_moment_count(
+def test_without_counters_the_reasons_at_the_samples_count(
     reasons: int, expected: tuple[float, ...], opened: Open, tmp_path: Path
 ) -> None:
     """An older driver tells only what holds the card back right now."""
     state = capture_state(tmp_path, "RTX 3090")
     state.cards[0]["throttle_reasons"] = reasons
     source = opened(state)
-    sample = source.sample(only_card(source))
+    card = only_card(source)
+    state.change(0, throttle_reasons=0)
+    source.sample(card)
+    state.change(0, throttle_reasons=reasons)
+    sample = window(source, card)
     names = ("power", "thermal", "hardware", "brake")
-    assert tuple(sample[f"throttle_{name}_ratio"] for name in names) == expected
+    assert tuple(2 * sample[f"throttle_{name}_ratio"] for name in names) == expected
 
 
 def test_a_slowdown_that_no_counter_covers_still_shows(
@@ -447,7 +461,7 @@ def test_a_slowdown_that_no_counter_covers_still_shows(
     card = only_card(source)
     source.sample(card)
     clock.pass_seconds(1.0)
-    sample = source.sample(card)
+    sample = window(source, card)
     assert (sample["throttle_hardware_ratio"], sample["throttle_brake_ratio"]) == (1.0, 0.0)
 
 
@@ -498,12 +512,12 @@ def test_byte_counters_become_rates(opened: Open, h100: standin.State, clock: Cl
 def test_a_lost_card_is_lost_whichever_call_says_so(
     key: str, code: int, opened: Open, h100: standin.State
 ) -> None:
-    """Lost, or in need of a reset, ends the sample."""
+    """Lost, or in need of a reset, ends the window."""
     source = opened(h100)
     card = only_card(source)
     h100.change(0, **{key: standin.error(code)})
     with pytest.raises(CardLost):
-        source.sample(card)
+        window(source, card)
 
 
 @pytest.mark.parametrize("code", [999, 10])
@@ -516,7 +530,7 @@ def test_a_card_that_fails_a_core_read_is_unreadable(
     card = only_card(source)
     h100.change(0, **{key: standin.error(code)})
     with pytest.raises(CardUnreadable):
-        source.sample(card)
+        window(source, card)
 
 
 def test_an_unreadable_card_may_come_back(opened: Open, h100: standin.State) -> None:
@@ -553,7 +567,7 @@ def test_a_replaced_driver_makes_the_source_stale(
         with pytest.raises(SourceStale):
             question(card)
     with pytest.raises(SourceStale):
-        source.cards()
+        all_cards(source)
 
 
 def test_a_stale_source_reads_again_after_reopening(opened: Open, h100: standin.State) -> None:
@@ -592,7 +606,7 @@ try:
 except NothingHere as nothing:
     print("nothing here:", nothing)
 else:
-    for card in source.cards():
+    for card in source.cards(lambda slot: True).cards:
         print(card.model, source.sample(card)["core_temperature_celsius"], flush=True)
 """
 

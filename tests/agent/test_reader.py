@@ -15,8 +15,10 @@ from farmhand_agent.reader import Message, Reader
 from farmhand_agent.reading import Value
 from farmhand_agent.sources.base import (
     Card,
+    CardEvent,
     CardLost,
     CardUnreadable,
+    Enumeration,
     Fields,
     NothingHere,
     SourceStale,
@@ -37,7 +39,10 @@ class Shelf:
         self.slots = list(slots)
         self.on_sample: Answer = lambda _slot: {"power_watts": 100.0}
         self.on_slow: Answer = lambda _slot: {"pcie_replay_total": 7.0}
+        self.on_rare: Answer = lambda _slot: {"processes": 2.0}
         self.on_info: Answer = lambda _slot: {"vbios": "94.02"}
+        self.changed: set[str] = set()
+        self.happened: list[CardEvent] = []
         self.sampled: list[str] = []
         self.informed = 0
 
@@ -45,8 +50,9 @@ class Shelf:
         if not self.slots:
             raise NothingHere("the shelf is empty")
 
-    def cards(self) -> list[Card]:
-        return [Card(slot, f"ID-{slot}", "shelf", "Model", None) for slot in self.slots]
+    def cards(self, wanted: Callable[[str], bool]) -> Enumeration:
+        cards = [Card(slot, f"ID-{slot}", "shelf", "Model", None) for slot in self.slots]
+        return Enumeration([card for card in cards if wanted(card.slot)], self.slots)
 
     def info(self, card: Card) -> Fields:
         self.informed += 1
@@ -58,6 +64,19 @@ class Shelf:
 
     def slow(self, card: Card) -> Fields:
         return self.on_slow(card.slot)
+
+    def rare(self, card: Card) -> Fields:
+        return self.on_rare(card.slot)
+
+    def has_changed(self, card: Card) -> bool:
+        return card.slot in self.changed
+
+    def lacks(self, card: Card) -> list[str]:
+        return [f"what {card.slot} has not"]
+
+    def events(self) -> list[CardEvent]:
+        happened, self.happened = self.happened, []
+        return happened
 
     def close(self) -> None:
         """Nothing is open."""

@@ -10,9 +10,12 @@ from typing import NamedTuple
 import psutil
 import pytest
 
+from farmhand_agent.child import Pace, Patience
 from farmhand_agent.inventory import Inventory, Place
+from farmhand_agent.once import read_once
 from farmhand_agent.reader import CardWindow
-from farmhand_agent.watch import STOP_SECONDS, Patience, Watch, read_once
+from farmhand_agent.sources.base import CardEvent
+from farmhand_agent.watch import STOP_SECONDS, Watch
 from tests import standin
 from tests.standin.captures import farm_state
 
@@ -20,8 +23,10 @@ PATIENCE_SECONDS = 30.0
 """How long a test waits for what must come; only a failing test ever waits so long."""
 
 INTERVAL_SECONDS = 0.2
+PACE = Pace(INTERVAL_SECONDS, 0.1)
 QUICK = Patience(
     stuck_seconds=0.5,
+    apart_seconds=0.5,
     driver_seconds=1.0,
     retry_seconds=(0.2, 0.4),
     restart_seconds=0.1,
@@ -41,6 +46,7 @@ class Deliveries:
 
     def __init__(self) -> None:
         self.all: list[Arrival] = []
+        self.events: list[CardEvent] = []
         self.readers: list[list[str]] = []
         """Command lines of the readers that ran at each delivery."""
         self._changed = threading.Condition()
@@ -50,6 +56,11 @@ class Deliveries:
         with self._changed:
             self.all += [Arrival(time_ns, window) for window in windows]
             self.readers.append(running)
+            self._changed.notify_all()
+
+    def tell(self, events: Sequence[CardEvent]) -> None:
+        with self._changed:
+            self.events += events
             self._changed.notify_all()
 
     def of(self, slot: str) -> list[CardWindow]:
@@ -118,7 +129,7 @@ def deliveries() -> Deliveries:
 def watch(farm: standin.State, inventory: Inventory, deliveries: Deliveries) -> Iterator[Watch]:
     """A watch on the farm, for the test to start."""
     assert farm.cards
-    watch = Watch("nvidia", INTERVAL_SECONDS, 0.1, inventory, deliveries, QUICK)
+    watch = Watch("nvidia", PACE, inventory, deliveries, deliveries.tell, QUICK)
     yield watch
     watch.stop()
     assert readers() == []
@@ -307,7 +318,7 @@ def test_a_card_that_reads_well_for_long_joins_the_others_again(
 ) -> None:
     """A reader of its own costs memory; one bad moment must not cost it for ever."""
     forgiving = QUICK._replace(rejoin_seconds=0.5)
-    watch = Watch("nvidia", INTERVAL_SECONDS, 0.1, inventory, deliveries, forgiving)
+    watch = Watch("nvidia", PACE, inventory, deliveries, deliveries.tell, forgiving)
     watch.start()
     try:
         deliveries.wait_for(slot(1), "ok")
@@ -365,7 +376,7 @@ def test_a_driver_that_crashes_is_tried_ever_more_rarely(
     farm.library["init"] = standin.CRASH
     farm.write()
     patience = QUICK._replace(retry_seconds=(1.0, 600.0))
-    watch = Watch("nvidia", INTERVAL_SECONDS, 0.1, inventory, deliveries, patience)
+    watch = Watch("nvidia", PACE, inventory, deliveries, deliveries.tell, patience)
     watch.start()
     begin = time.monotonic()
     deliveries.wait_for(slot(0), "unreadable", 6)
@@ -382,7 +393,7 @@ def test_a_card_that_crashes_when_it_is_listed_is_tried_ever_more_rarely(
     inventory.see([Place(slot(0), "GPU-a", "nvidia", "Tesla T4")])
     farm.change(0, uuid=standin.CRASH)
     patience = QUICK._replace(retry_seconds=(1.0, 600.0))
-    watch = Watch("nvidia", INTERVAL_SECONDS, 0.1, inventory, deliveries, patience)
+    watch = Watch("nvidia", PACE, inventory, deliveries, deliveries.tell, patience)
     watch.start()
     begin = time.monotonic()
     deliveries.wait_for(slot(0), "unreadable", 6)
@@ -401,7 +412,7 @@ def test_many_restarts_leave_nothing_open(
     farm.write()
     before = psutil.Process().num_fds()
     patience = QUICK._replace(retry_seconds=(0.05, 0.05))
-    watch = Watch("nvidia", 0.2, 0.1, inventory, deliveries, patience)
+    watch = Watch("nvidia", PACE, inventory, deliveries, deliveries.tell, patience)
     watch.start()
     deliveries.wait_until(lambda: started(nvml_calls) >= 6)
     assert len(psutil.Process().children()) <= 1
@@ -447,7 +458,7 @@ def test_a_failure_of_the_spool_does_not_end_the_watch(
             raise failures.pop()
         deliveries(time_ns, windows)
 
-    watch = Watch("nvidia", INTERVAL_SECONDS, 0.1, inventory, deliver, QUICK)
+    watch = Watch("nvidia", PACE, inventory, deliver, lambda _: None, QUICK)
     watch.start()
     deliveries.wait_for(slot(0), "ok", 2)
     watch.stop()
@@ -478,7 +489,7 @@ def test_a_machine_without_cards_is_quiet(
     farm.cards.clear()
     farm.library |= {"init": standin.error(9)} if what == "no driver" else {}
     farm.write()
-    watch = Watch("nvidia", 0.1, 0.1, inventory, deliveries, QUICK)
+    watch = Watch("nvidia", Pace(0.1, 0.1), inventory, deliveries, deliveries.tell, QUICK)
     watch.start()
     looked = threading.Event()
     pids: set[int] = set()
@@ -499,7 +510,7 @@ def test_a_machine_without_cards_is_quiet(
 
 def test_once_reads_each_card(farm: standin.State) -> None:
     """One window of everything that is there."""
-    message = read_once("nvidia", 0.2, 0.1, QUICK)
+    message = read_once("nvidia", PACE, QUICK)
     assert message.nothing is None
     assert [window.card for window in message.cards] == [str(c["uuid"]) for c in farm.cards]
     assert [window.state for window in message.cards] == ["ok", "ok", "ok"]
@@ -512,7 +523,7 @@ def test_once_leaves_out_what_hangs_or_crashes(farm: standin.State, how: str) ->
     farm.cards[0]["utilization"] = how
     farm.cards[2]["clock_sm"] = farm.cards[2]["clock_graphics"] = how
     farm.write()
-    message = read_once("nvidia", 0.2, 0.1, QUICK)
+    message = read_once("nvidia", PACE, QUICK)
     states = {window.slot: window.state for window in message.cards}
     assert states == {slot(1): "ok", slot(0): "unreadable", slot(2): "unreadable"}
     assert readers() == []
@@ -530,6 +541,6 @@ def test_once_says_why_there_is_nothing(farm: standin.State, init: str, reason: 
     """A driver that fails as a whole is told in one phrase."""
     farm.library["init"] = init
     farm.write()
-    message = read_once("nvidia", 0.2, 0.1, QUICK)
+    message = read_once("nvidia", PACE, QUICK)
     assert (message.nothing, message.cards) == (reason, [])
     assert readers() == []

@@ -29,9 +29,9 @@ def lines(model: str, state_path: Path) -> str:
     source = NvidiaSource(lambda _slot, _call: None, sysfs=state_path.parent, clock=lambda: 0)
     source.open()
     try:
-        (card,) = source.cards()
+        (card,) = source.cards(lambda _slot: True).cards
         tags = dict(zip(CARD_TAGS, ("", "", "node", *card[:4]), strict=True))
-        fields = {**source.sample(card), **source.slow(card)}
+        fields = {**source.sample(card), **source.slow(card), **source.rare(card)}
         readings = [
             Reading("card", tags, fields, TIME_NS),
             Reading("card_info", tags, source.info(card), TIME_NS),

@@ -62,12 +62,13 @@ def state_dir() -> Path:
 
 def missing_cards() -> str | None:
     """Why this machine has no card that an agent could read; None when it has one."""
+    from farmhand_agent.child import Pace
+    from farmhand_agent.once import read_once
     from farmhand_agent.sources import vendors
-    from farmhand_agent.watch import read_once
 
     reasons = []
     for vendor in vendors():
-        message = read_once(vendor, 0.2, 0.2)
+        message = read_once(vendor, Pace(0.2, 0.2))
         if message.cards:
             return None
         reasons.append(message.nothing or "the driver lists no card")

@@ -1,7 +1,9 @@
 """What a source of card readings is: one file per vendor library, run inside a reader child."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
+
+import msgspec
 
 from farmhand_agent.reading import Value
 
@@ -37,6 +39,21 @@ class Card(NamedTuple):
     handle: Any
 
 
+class Enumeration(NamedTuple):
+    """Cards that are to be read, and the slots of all that are there, read here or elsewhere."""
+
+    cards: list[Card]
+    present: list[str]
+
+
+class CardEvent(msgspec.Struct, frozen=True):
+    """What happened to a card by its driver's word: a code of the vendor's list, and when."""
+
+    slot: str
+    code: str
+    time_ns: int
+
+
 class CardSource(Protocol):
     """Reads all cards of one vendor.
 
@@ -54,8 +71,8 @@ class CardSource(Protocol):
             NothingHere: there is none.
         """
 
-    def cards(self) -> list[Card]:
-        """Cards that the driver enumerates now, in its order.
+    def cards(self, wanted: Callable[[str], bool]) -> Enumeration:
+        """Cards in the slots that are wanted, in the driver's order; no other card is touched.
 
         Raises:
             SourceStale: see there.
@@ -77,6 +94,22 @@ class CardSource(Protocol):
         Raises:
             CardLost, CardUnreadable, SourceStale: see there.
         """
+
+    def rare(self, card: Card) -> Fields:
+        """Fields of `card` that are dearer still, asked for once a minute.
+
+        Raises:
+            CardLost, CardUnreadable, SourceStale: see there.
+        """
+
+    def has_changed(self, card: Card) -> bool:
+        """Whether `info` of the card may have changed since it was last asked for."""
+
+    def lacks(self, card: Card) -> Sequence[str]:
+        """Fields that the card turned out not to have, by name."""
+
+    def events(self) -> list[CardEvent]:
+        """What happened since the last call."""
 
     def close(self) -> None:
         """Let go of the library."""

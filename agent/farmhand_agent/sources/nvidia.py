@@ -1,24 +1,27 @@
 """NVIDIA cards, read through NVML; what is asked of them stands in `nvidia_values`."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pynvml
 
-from farmhand_agent.reading import UNIDENTIFIED, Value, clean, fields_of
+from farmhand_agent.reading import UNIDENTIFIED, Value, fields_of
+from farmhand_agent.sources import pci
 from farmhand_agent.sources.base import (
     Card,
+    CardEvent,
     CardLost,
     CardUnreadable,
+    Enumeration,
     Fields,
-    NothingHere,
     OnCall,
-    SourceStale,
 )
+from farmhand_agent.sources.nvidia_driver import Driver, NotThere, Refused, fault
+from farmhand_agent.sources.nvidia_units import Units
 from farmhand_agent.sources.nvidia_values import (
     CLUES,
     COUNTERS,
@@ -27,6 +30,7 @@ from farmhand_agent.sources.nvidia_values import (
     HARDWARE_THERMAL,
     INFO,
     POWER_BRAKE,
+    RARE,
     RATES,
     SENTINELS,
     SHARE_MAX,
@@ -35,67 +39,12 @@ from farmhand_agent.sources.nvidia_values import (
     Call,
     Each,
     FieldIds,
+    PerLink,
     Row,
     Throttle,
     Way,
 )
-from farmhand_agent.sources.pci import normal_address, slot_of
-
-# --- faults --------------------------------------------------------------------------------------
-
-_NOTHING = {
-    pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: "no NVIDIA driver library on this machine",
-    pynvml.NVML_ERROR_DRIVER_NOT_LOADED: "the NVIDIA driver is not loaded",
-    pynvml.NVML_ERROR_FUNCTION_NOT_FOUND: "the NVIDIA driver library is too old or not one",
-}
-_STALE = frozenset(
-    {
-        pynvml.NVML_ERROR_UNINITIALIZED,
-        pynvml.NVML_ERROR_DRIVER_NOT_LOADED,
-        pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH,
-    }
-)
-_LOST = frozenset(
-    {
-        pynvml.NVML_ERROR_GPU_IS_LOST,
-        pynvml.NVML_ERROR_RESET_REQUIRED,
-        pynvml.NVML_ERROR_GPU_NOT_FOUND,
-    }
-)
-_REFUSED = frozenset(
-    {
-        pynvml.NVML_ERROR_INVALID_ARGUMENT,
-        pynvml.NVML_ERROR_NOT_SUPPORTED,
-        pynvml.NVML_ERROR_NO_PERMISSION,
-        pynvml.NVML_ERROR_FUNCTION_NOT_FOUND,
-        pynvml.NVML_ERROR_VGPU_ECC_NOT_SUPPORTED,
-        pynvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH,
-        pynvml.NVML_ERROR_DEPRECATED,
-    }
-)
-
-
-class _Refused(Exception):
-    """The card will not give this value, however often it is asked."""
-
-
-class _NotThere(_Refused):
-    """What was asked for by its place is not there now."""
-
-
-def _fault(call: str, code: int) -> Exception:
-    """Outcome of a call by its return code."""
-    told = f"{call} returned {code}"
-    if code in _STALE:
-        return SourceStale(told)
-    if code in _LOST:
-        return CardLost(told)
-    if code == pynvml.NVML_ERROR_NOT_FOUND:
-        return _NotThere(told)
-    return _Refused(told) if code in _REFUSED else CardUnreadable(told)
-
-
-# --- the source ----------------------------------------------------------------------------------
+from farmhand_agent.sources.nvidia_xids import Xids
 
 _Batch = Mapping[int, Any] | None
 """Answers by field number; None where the driver has no such call."""
@@ -103,8 +52,9 @@ _Batch = Mapping[int, Any] | None
 _MEMBERS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
 """Member of a field value's union, by its type number."""
 
-_CONTRACT = frozenset(fields_of("card"))
-_TABLES = {"sample": (*FAST, *CLUES), "slow": SLOW, "info": INFO}
+_TABLES = {"sample": FAST, "clues": CLUES, "slow": SLOW, "rare": RARE, "info": INFO}
+_BLOCKING = frozenset(rate.field for rate in RATES.values())
+"""Fields whose rare way blocks; it is not gone where the byte counters give them."""
 
 
 @dataclass(slots=True)
@@ -112,10 +62,18 @@ class _Device:
     """A card as the library knows it, and what was learned about it since it was enumerated."""
 
     handle: Any
+    units: Units
     rows: dict[str, tuple[Row, ...]]
     """What is still asked, by table: neither the ways unknown to the driver nor those refused."""
     counted: dict[str, tuple[int, float]] = field(default_factory=dict)
     """Last value of each counter that is read as a difference, and when (nanoseconds)."""
+    reasons: list[int] = field(default_factory=list)
+    """What held the clocks back at each sample since the last window."""
+    links: int | None = None
+    """NVLink links; None before they were counted."""
+    mig_mode: Value | None = None
+    has_begun: bool = False
+    has_changed: bool = False
 
     def growth(self, counter: str, value: float | None, now_ns: int) -> float | None:
         """Growth per second since the last call; None without one, and after a reset."""
@@ -126,6 +84,13 @@ class _Device:
         if before is None or value < before[1] or now_ns <= before[0]:
             return None
         return (value - before[1]) * 1e9 / (now_ns - before[0])
+
+
+class _Withheld(NamedTuple):
+    """A card of the bus that the driver does not hand out, and what that makes of it."""
+
+    is_lost: bool
+    reason: str
 
 
 class NvidiaSource:
@@ -143,13 +108,12 @@ class NvidiaSource:
         sysfs: Path = Path("/sys"),
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        self._on_call = on_call
         self._sysfs = sysfs
         self._clock = clock
-        self._driver = ""
-        self._branch = 0
+        self._driver = Driver(on_call)
+        self._xids = Xids(self._driver)
         self._count = 0
-        self._identified: dict[int, Card] = {}
+        self._identified: dict[str | int, Card] = {}
 
     def open(self) -> None:
         """Load the library and connect to the driver.
@@ -159,35 +123,79 @@ class NvidiaSource:
             SourceStale: library and driver do not fit, or the driver refuses for now.
         """
         self._identified = {}
-        try:
-            self._call("", "nvmlInit")
-        except pynvml.NVMLError as error:
-            if error.value in _NOTHING:
-                raise NothingHere(_NOTHING[error.value]) from None
-            raise SourceStale(f"nvmlInit returned {error.value}") from None
-        self._driver = self._text("", "nvmlSystemGetDriverVersion")
-        branch = self._driver.partition(".")[0]
-        self._branch = int(branch) if branch.isdecimal() else 0
+        self._driver.open()
 
     def close(self) -> None:
         """Let go of the library."""
-        with suppress(pynvml.NVMLError):
-            self._call("", "nvmlShutdown")
+        self._xids.close()
+        self._driver.close()
 
-    def cards(self) -> list[Card]:
-        """Cards that the driver enumerates and that say where they sit, in its order.
+    # --- who is there ---
 
-        A card is identified once: a later enumeration asks only those that did not answer before,
-        so that it does not wait for a card that hangs.
+    def cards(self, wanted: Callable[[str], bool]) -> Enumeration:
+        """Cards in the slots that are wanted, in the driver's order.
+
+        The bus says which cards there are, so that one that hangs when it is opened is known by
+        its slot, and so that one that the driver does not hand out is seen at all. Where the bus
+        shows none, as in some virtual machines, the driver's own list is taken. A card is
+        identified once: a later enumeration asks only those that did not answer before.
 
         Raises:
             SourceStale: the driver was replaced or reset.
         """
-        count = self._ask("", "nvmlDeviceGetCount")
+        count = self._driver.ask("", "nvmlDeviceGetCount")
         if count != self._count:
             self._count, self._identified = count, {}
-        found = [self._identified.get(index) or self._identify(index) for index in range(count)]
-        return [card for card in found if card is not None]
+        addresses = pci.devices(self._sysfs)
+        if not addresses:
+            return self._listed(count, wanted)
+        slots = {address: pci.slot_of(address, self._sysfs) for address in addresses}
+        chosen = [(address, slot) for address, slot in slots.items() if wanted(slot)]
+        cards = [self._identified.get(a) or self._open(a, slot) for a, slot in chosen]
+        return Enumeration(cards, list(slots.values()))
+
+    def _listed(self, count: int, wanted: Callable[[str], bool]) -> Enumeration:
+        found = [self._identified.get(index) or self._at(index) for index in range(count)]
+        there = [card for card in found if card is not None]
+        return Enumeration(
+            [card for card in there if wanted(card.slot)], [card.slot for card in there]
+        )
+
+    def _at(self, index: int) -> Card | None:
+        """Card at a place of the driver's list; None where it does not say where it sits."""
+        try:
+            handle = self._driver.ask("", "nvmlDeviceGetHandleByIndex", index)
+            info = self._driver.ask("", "nvmlDeviceGetPciInfo", handle)
+            slot = pci.slot_of(pci.normal_address(info.busId), self._sysfs)
+        except (Refused, CardLost, CardUnreadable, ValueError):
+            return None
+        return self._identify(index, slot, handle)
+
+    def _open(self, address: str, slot: str) -> Card:
+        """Card at an address of the bus, whether the driver hands it out or not."""
+        try:
+            handle = self._driver.ask(slot, "nvmlDeviceGetHandleByPciBusId", address.encode())
+        except (Refused, CardLost, CardUnreadable) as error:
+            is_lost = isinstance(error, CardLost) or pci.answers(address, self._sysfs) is False
+            withheld = _Withheld(is_lost, f"the driver does not hand out the card: {error}")
+            return Card(slot, UNIDENTIFIED, self.vendor, "", withheld)
+        return self._identify(address, slot, handle)
+
+    def _identify(self, key: str | int, slot: str, handle: Any) -> Card:
+        uuid = self._driver.text(slot, "nvmlDeviceGetUUID", handle)
+        model = self._driver.text(slot, "nvmlDeviceGetName", handle).removeprefix("NVIDIA ")
+        device = _Device(handle, Units(self._driver, slot, handle), self._tables())
+        card = Card(slot, uuid or UNIDENTIFIED, self.vendor, model, device)
+        if uuid and model:
+            self._identified[key] = card
+        with suppress(CardLost, CardUnreadable):
+            self._xids.add(card, handle)
+        return card
+
+    def _tables(self) -> dict[str, tuple[Row, ...]]:
+        return {name: _known(rows, self._driver.branch) for name, rows in _TABLES.items()}
+
+    # --- what they say ---
 
     def info(self, card: Card) -> Fields:
         """Fields of `card_info`.
@@ -195,10 +203,13 @@ class NvidiaSource:
         Raises:
             CardLost, SourceStale: see there.
         """
+        card.handle.has_changed = False
         fields: dict[str, Value] = {"mig_instances": 0.0}
-        if self._driver:
-            fields["driver"] = self._driver
-        return fields | self._read(card, "info")
+        if self._driver.version:
+            fields["driver"] = self._driver.version
+        fields |= self._read(card, "info")
+        address = fields.get("pci_address")
+        return {**fields, **(pci.facts(address, self._sysfs) if isinstance(address, str) else {})}
 
     def sample(self, card: Card) -> Fields:
         """Fast fields of `card`.
@@ -206,67 +217,85 @@ class NvidiaSource:
         Raises:
             CardLost, CardUnreadable, SourceStale: see there.
         """
+        if isinstance(card.handle, _Withheld):
+            raise (CardLost if card.handle.is_lost else CardUnreadable)(card.handle.reason)
         values = self._read(card, "sample")
-        fields = {name: value for name, value in values.items() if name in _CONTRACT}
-        if not fields:
+        reasons = _number(values.pop("reasons", None))
+        if not values:
             raise CardUnreadable("the card gives no value at all")
-        return fields | self._throttles(card.handle, values)
+        if reasons is not None:
+            card.handle.reasons.append(int(reasons))
+        if not card.handle.has_begun:
+            self._begin(card)
+        return values
+
+    def _begin(self, card: Card) -> None:
+        """Take the first look at what is read as a difference."""
+        card.handle.has_begun = True
+        card.handle.units.begin()
+        self._growths(card)
 
     def slow(self, card: Card) -> Fields:
-        """Fields of `card` that are dear or rarely change.
+        """Fields of `card` that are dear or rarely change, and shares of the time since the last.
 
         Raises:
-            CardLost, SourceStale: see there.
+            CardLost, CardUnreadable, SourceStale: see there.
         """
         values = self._read(card, "slow")
+        values |= self._throttles(card)
         for counter, rate in RATES.items():
             growth = card.handle.growth(counter, _number(values.pop(counter, None)), self._clock())
             value = None if growth is None else rate.value(growth)
             if value is not None:
                 values[rate.field] = value
-        return values
+        self._note_mig(card.handle, values.pop("mig_mode", None))
+        return {**values, **card.handle.units.read()}
 
-    def _call(self, slot: str, name: str, *arguments: Any) -> Any:
-        """Call the library; nothing else here does."""
-        self._on_call(slot, name)
-        return getattr(pynvml, name)(*arguments)
+    def rare(self, card: Card) -> Fields:
+        """Fields of `card` that are dearest.
 
-    def _ask(self, slot: str, name: str, *arguments: Any) -> Any:
-        try:
-            return self._call(slot, name, *arguments)
-        except pynvml.NVMLError as error:
-            raise _fault(name, error.value) from None
-        except UnicodeDecodeError:
-            raise _Refused(f"{name} returned bytes that are no text") from None
+        Raises:
+            CardLost, SourceStale: see there.
+        """
+        device = card.handle
+        if _gives(device.rows["slow"], RATES):
+            device.rows["rare"] = tuple(
+                r for r in device.rows["rare"] if not _gives([r], _BLOCKING)
+            )
+        return self._read(card, "rare")
 
-    def _text(self, slot: str, name: str, *arguments: Any) -> str:
-        """Answer as text; empty where there is none."""
-        try:
-            return clean(self._ask(slot, name, *arguments))
-        except (_Refused, CardLost, CardUnreadable):
-            return ""
+    def has_changed(self, card: Card) -> bool:
+        """Whether the card was cut into instances, or put together again."""
+        return bool(card.handle.has_changed)
 
-    def _identify(self, index: int) -> Card | None:
-        try:
-            handle = self._ask("", "nvmlDeviceGetHandleByIndex", index)
-            info = self._ask("", "nvmlDeviceGetPciInfo", handle)
-            slot = slot_of(normal_address(info.busId), self._sysfs)
-        except (_Refused, CardLost, CardUnreadable, ValueError):
-            return None
-        uuid = self._text(slot, "nvmlDeviceGetUUID", handle)
-        model = self._text(slot, "nvmlDeviceGetName", handle).removeprefix("NVIDIA ")
-        card = Card(slot, uuid or UNIDENTIFIED, self.vendor, model, self._device(handle))
-        if uuid and model:
-            self._identified[index] = card
-        return card
+    def lacks(self, card: Card) -> Sequence[str]:
+        """Fields that this card, with this driver, does not give; in the contract's order."""
+        rows = card.handle.rows
+        lacking = set[str]()
+        for name, table in _TABLES.items():
+            lacking |= _names(table) - _names(rows[name])
+        lacking -= _BLOCKING if _gives(rows["slow"], RATES) else set()
+        if not card.handle.units.supported:
+            lacking |= Units.FIELDS
+        return [n for n in (*fields_of("card"), *fields_of("card_info")) if n in lacking]
 
-    def _device(self, handle: Any) -> _Device:
-        tables = {name: _known(rows, self._branch) for name, rows in _TABLES.items()}
-        return _Device(handle, tables)
+    def events(self) -> list[CardEvent]:
+        """XIDs since the last call."""
+        return self._xids.take()
+
+    def _note_mig(self, device: _Device, mode: Value | None) -> None:
+        """Ask everything anew once the card's instances are made or dissolved."""
+        if device.mig_mode is not None and mode is not None and mode != device.mig_mode:
+            device.rows = self._tables()
+            device.units = device.units.anew()
+            device.has_begun, device.has_changed = False, True
+        device.mig_mode = mode if mode is not None else device.mig_mode
+
+    # --- asking ---
 
     def _read(self, card: Card, table: str) -> dict[str, Value]:
         rows = card.handle.rows[table]
-        batch = self._batch(card, rows)
+        batch = self._batch(card, [row.ways[0] for row in rows])
         values: dict[str, Value] = {}
         live = []
         for asked in rows:
@@ -284,7 +313,7 @@ class NvidiaSource:
         while row.ways:
             try:
                 return row, self._answer(card, row.ways[0], batch)
-            except _Refused:
+            except Refused:
                 row = row._replace(ways=row.ways[1:])
             except CardUnreadable:
                 if row.core:
@@ -295,43 +324,72 @@ class NvidiaSource:
     def _answer(self, card: Card, way: Way, batch: _Batch) -> tuple[Any, ...]:
         match way:
             case Call():
-                return way.take(self._ask(card.slot, way.name, card.handle.handle, *way.arguments))
+                return way.take(way.ask(self._driver.asking(card.slot), card.handle.handle))
             case FieldIds():
                 return _field_sum(way, batch)
+            case PerLink():
+                return (sum(self._per_link(card, way.asked)),)
             case Each():
                 return way.join(self._each(card, way))
 
     def _each(self, card: Card, way: Each) -> list[Any]:
         answers = []
-        for index in range(self._ask(card.slot, way.counted_by, card.handle.handle)):
-            with suppress(_NotThere):
-                answers.append(self._ask(card.slot, way.name, card.handle.handle, index))
+        for index in range(self._driver.ask(card.slot, way.counted_by, card.handle.handle)):
+            with suppress(NotThere):
+                answers.append(self._driver.ask(card.slot, way.name, card.handle.handle, index))
         return answers
 
-    def _batch(self, card: Card, rows: Iterable[Row]) -> _Batch:
-        """Values of all fields that rows begin with, by field number, asked for in one call."""
-        first = [row.ways[0] for row in rows]
+    def _per_link(self, card: Card, asked: int | str) -> list[Any]:
+        """What each link answers; a link that is not there answers nothing."""
+        answers = []
+        for link in range(self._links(card)):
+            with suppress(Refused):
+                if isinstance(asked, int):
+                    answers.append(self._field(card, asked, link))
+                else:
+                    answers.append(self._driver.ask(card.slot, asked, card.handle.handle, link))
+        if not answers:
+            raise Refused("no link answers")
+        return answers
+
+    def _links(self, card: Card) -> int:
+        if card.handle.links is None:
+            count = self._field(card, pynvml.NVML_FI_DEV_NVLINK_LINK_COUNT, 0)
+            card.handle.links = count if count not in SENTINELS else 0
+        return int(card.handle.links)
+
+    def _field(self, card: Card, number: int, scope: int) -> Any:
+        (answer,) = self._fields(card, [(number, scope)])
+        return _field_value(number, answer)
+
+    def _fields(self, card: Card, ids: list[tuple[int, int]]) -> Any:
+        return self._driver.ask(card.slot, "nvmlDeviceGetFieldValues", card.handle.handle, ids)
+
+    def _batch(self, card: Card, ways: Iterable[Way]) -> _Batch:
+        """Values of all fields among the ways, by field number, asked for in one call."""
         # Pairs with a scope: the binding takes bare numbers by way of an exception for each.
-        ids = [(number, 0) for way in first if isinstance(way, FieldIds) for number in way.ids]
+        ids = [(number, 0) for way in ways if isinstance(way, FieldIds) for number in way.ids]
         if not ids:
             return {}
         try:
-            answers = self._ask(card.slot, "nvmlDeviceGetFieldValues", card.handle.handle, ids)
-        except _Refused:
+            answers = self._fields(card, ids)
+        except Refused:
             return None
         except CardUnreadable:
             return {}
         return {number: answer for (number, _), answer in zip(ids, answers, strict=True)}
 
-    def _throttles(self, device: _Device, values: Mapping[str, Value]) -> dict[str, Value]:
-        now_ns = self._clock()
-        growths = {
-            name: device.growth(name, _number(values.get(name)), now_ns) for name in COUNTERS
-        }
-        shares = {name: None if g is None else g / 1e9 for name, g in growths.items()}
-        reasons = _number(values.get("reasons"))
+    def _throttles(self, card: Card) -> dict[str, Value]:
+        shares = {name: None if g is None else g / 1e9 for name, g in self._growths(card).items()}
+        reasons, card.handle.reasons = card.handle.reasons, []
         ratios = {t.field: _throttle_ratio(t, reasons, shares) for t in THROTTLES}
         return {name: ratio for name, ratio in ratios.items() if ratio is not None}
+
+    def _growths(self, card: Card) -> dict[str, float | None]:
+        """Growth per second of each time counter since the last call."""
+        values, now_ns = self._read(card, "clues"), self._clock()
+        growth = card.handle.growth
+        return {name: growth(name, _number(values.get(name)), now_ns) for name in COUNTERS}
 
 
 def _known(rows: Iterable[Row], branch: int) -> tuple[Row, ...]:
@@ -343,14 +401,22 @@ def _known(rows: Iterable[Row], branch: int) -> tuple[Row, ...]:
     return tuple(row for row in known if row.ways)
 
 
+def _names(rows: Iterable[Row]) -> set[str]:
+    return {given.field for row in rows for given in row.gives}
+
+
+def _gives(rows: Iterable[Row], names: Iterable[str]) -> bool:
+    return not _names(rows).isdisjoint(names)
+
+
 def _field_sum(way: FieldIds, batch: _Batch) -> tuple[Any, ...]:
     """Sum of the way's fields; nothing where one of them was not told this time.
 
     Raises:
-        CardLost, CardUnreadable, SourceStale, _Refused: what the card said of one of the fields.
+        CardLost, CardUnreadable, SourceStale, Refused: what the card said of one of the fields.
     """
     if batch is None:
-        raise _Refused("the driver has no field values")
+        raise Refused("the driver has no field values")
     values = [_field_value(number, batch[number]) for number in way.ids if number in batch]
     told = [value for value in values if value not in SENTINELS]
     return (sum(told),) if len(told) == len(way.ids) else ()
@@ -359,7 +425,7 @@ def _field_sum(way: FieldIds, batch: _Batch) -> tuple[Any, ...]:
 def _field_value(number: int, answer: Any) -> Any:
     code = answer.nvmlReturn
     if code != pynvml.NVML_SUCCESS:
-        raise _fault(f"field {number}", code)
+        raise fault(f"field {number}", code)
     return getattr(answer.value, _MEMBERS[answer.valueType])
 
 
@@ -368,19 +434,24 @@ def _number(value: Value | None) -> float | None:
 
 
 def _throttle_ratio(
-    throttle: Throttle, reasons: float | None, shares: Mapping[str, float | None]
+    throttle: Throttle, reasons: Sequence[int], shares: Mapping[str, float | None]
 ) -> float | None:
-    """Share of the time since the last sample; where it is not counted, 0 or 1 for this moment."""
+    """Share of the time since the last window; where it is not counted, share of the samples."""
     counted = [shares[name] for name in throttle.counters]
     sure = [share for share in counted if share is not None]
     if len(sure) < len(counted):
-        return None if reasons is None else float(bool(int(reasons) & throttle.reasons))
-    if throttle.reasons & HARDWARE and _uncounted_slowdown(reasons):
-        return 1.0
-    return min(sum(sure), 1.0) if sum(sure) <= SHARE_MAX else None
+        return _share(reasons, lambda now: bool(now & throttle.reasons))
+    if sum(sure) > SHARE_MAX:
+        return None
+    uncounted = _share(reasons, _uncounted_slowdown) if throttle.reasons & HARDWARE else None
+    return min(max(sum(sure), uncounted or 0.0), 1.0)
 
 
-def _uncounted_slowdown(reasons: float | None) -> bool:
+def _share(reasons: Sequence[int], is_on: Callable[[int], bool]) -> float | None:
+    """Share of samples; None without one."""
+    return sum(map(is_on, reasons)) / len(reasons) if reasons else None
+
+
+def _uncounted_slowdown(now: int) -> bool:
     """Whether a hardware slowdown is on that no time counter covers."""
-    now = int(reasons or 0)
     return bool(now & HARDWARE) and not now & (HARDWARE_THERMAL | POWER_BRAKE)
