@@ -57,13 +57,13 @@ def _details(window: CardWindow, idle: IdlePower | None) -> Iterator[str]:
         )
 
 
-def idle_power(vendor: str, pace: Pace) -> dict[str, IdlePower]:
+def idle_power(vendor: str, pace: Pace, seconds: float = MEASURED_SECONDS) -> dict[str, IdlePower]:
     """By slot, for idle cards that count their energy: mean power with and without reading.
 
     The driver is held open in both cases: what that costs by itself cannot be seen from within.
     """
-    read = _mean_watts(vendor, pace._replace(interval_seconds=MEASURED_SECONDS))
-    unread = _mean_watts(vendor, Pace(MEASURED_SECONDS, MEASURED_SECONDS, pace.sysfs))
+    read = _mean_watts(vendor, pace._replace(interval_seconds=seconds))
+    unread = _mean_watts(vendor, Pace(seconds, seconds, pace.sysfs))
     return {slot: IdlePower(read[slot], unread[slot]) for slot in read if slot in unread}
 
 

@@ -4,11 +4,22 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from farmhand_agent import boots
 from farmhand_agent.inventory import Place
 from farmhand_agent.reader import CardWindow
 from farmhand_agent.reading import UNIDENTIFIED, Reading, Value, to_line
+from farmhand_agent.slots import tags as card_tags
+from farmhand_agent.sources.base import Fields
+from farmhand_agent.sources.work import Work
 
 Put = Callable[[Sequence[str]], None]
+Beside = Callable[[str], Fields]
+"""Gives fields that are known of a slot without asking its card."""
+
+
+def nothing_beside(_slot: str) -> Fields:
+    """Where nothing is known of a slot but what its card tells."""
+    return {}
 
 
 class _Seen(NamedTuple):
@@ -25,9 +36,16 @@ class Publisher:
     agent did not run is an event too.
     """
 
-    def __init__(self, tags: Mapping[str, str], put: Put, expected: Iterable[Place] = ()) -> None:
+    def __init__(
+        self,
+        tags: Mapping[str, str],
+        put: Put,
+        expected: Iterable[Place] = (),
+        beside: Beside = nothing_beside,
+    ) -> None:
         self._tags = dict(tags)
         self._put = put
+        self._beside = beside
         self._last = {place.slot: _Seen(place.card, place.model, None) for place in expected}
 
     def cards(self, time_ns: int, windows: Sequence[CardWindow]) -> None:
@@ -35,7 +53,7 @@ class Publisher:
         readings: list[Reading] = []
         for window in windows:
             tags = self._card_tags(window)
-            fields = {"state": window.state, **window.fields}
+            fields = {"state": window.state, **window.fields, **self._beside(window.slot)}
             readings.append(Reading("card", tags, fields, time_ns))
             if window.info:
                 readings.append(Reading("card_info", tags, window.info, time_ns))
@@ -47,6 +65,27 @@ class Publisher:
     def host(self, time_ns: int, fields: Mapping[str, Value]) -> None:
         """Publish readings of the node itself."""
         self._write([Reading("host", self._tags, fields, time_ns)])
+
+    def host_event(self, event: boots.Event) -> None:
+        """Publish what happened to the node."""
+        self._write([Reading("host_event", self._tags, event.fields, event.time_ns)])
+
+    def work(self, time_ns: int, works: Iterable[Work]) -> None:
+        """Publish what jobs report of their work on cards."""
+        readings = [
+            Reading(
+                "work",
+                self._tags | card_tags(work.place) | {"lane": str(work.lane)},
+                work.fields,
+                time_ns,
+            )
+            for work in works
+        ]
+        self._write(readings)
+
+    def card_events(self, events: Iterable[Reading]) -> None:
+        """Publish what happened to cards; the events have the tags of their card."""
+        self._write([event._replace(tags=self._tags | dict(event.tags)) for event in events])
 
     def agent(self, time_ns: int, fields: Mapping[str, Value]) -> None:
         """Publish readings of the agent itself."""

@@ -22,6 +22,8 @@ from farmhand_agent.sources.base import CardEvent
 
 log = logging.getLogger(__name__)
 
+TURN_SECONDS = 30.0
+"""A turn takes a second or two; one that takes so long is stuck, as on a dying disk."""
 STOP_SECONDS = 5.0
 """Longest wait for the watch to end; readers that hang in the kernel are left to it."""
 
@@ -85,6 +87,7 @@ class Watch:
         self._heard: dict[str, float] = {}
         self._answered: dict[str, float] = {}
         self._said_nothing = ""
+        self._turned = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"watch-{vendor}", daemon=True)
 
@@ -100,8 +103,8 @@ class Watch:
 
     @property
     def is_alive(self) -> bool:
-        """Whether its thread runs."""
-        return self._thread.is_alive()
+        """Whether its thread runs and gets on."""
+        return self._thread.is_alive() and time.monotonic() - self._turned < TURN_SECONDS
 
     def pids(self) -> list[int]:
         """Processes of the readers, those that hang among them."""
@@ -129,6 +132,7 @@ class Watch:
         self._selector.close()
 
     def _turn(self) -> None:
+        self._turned = time.monotonic()
         self._start_due()
         for key, _ in self._selector.select(min(1.0, self._interval_seconds / 2)):
             self._receive(key.data)

@@ -115,8 +115,9 @@ def test_link_errors_from_hopper_on_are_added_over_the_links(
     opened: Open, h100: standin.State
 ) -> None:
     """A link that is not there is passed over."""
-    totals = dict.fromkeys(("field_38", "field_45", "field_52", "field_59"), standin.NOT_SUPPORTED)
-    links = {"field_91": 3, "nvlink_0": 1, "nvlink_1": 0, "nvlink_2": standin.NOT_SUPPORTED}
+    names = ("field_38", "field_45", "field_52", "field_59")
+    totals: standin.Entries = dict.fromkeys(names, standin.NOT_SUPPORTED)
+    links: standin.Entries = {"field_91": 3, "nvlink_0": 1, "nvlink_1": 0, "nvlink_2": standin.NOT_SUPPORTED}
     errors = {"field_163_0": 10, "field_163_1": 1, "field_161_0": 2}
     h100.cards[0] |= {**totals, **links, **errors}
     source = opened(h100)

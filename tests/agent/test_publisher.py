@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from farmhand_agent import boots
 from farmhand_agent.inventory import Place
 from farmhand_agent.publisher import Publisher
 from farmhand_agent.reader import CardWindow, State
 from farmhand_agent.reading import UNIDENTIFIED, Reading, Value, parse_line
+from farmhand_agent.sources.work import Work
 from farmhand_agent.spool import Spool
 
 NODE = {"site": "home", "rack": "a", "host": "node1"}
@@ -164,3 +166,36 @@ def test_without_a_disk_readings_go_on(tmp_path: Path, caplog: pytest.LogCapture
     bodies = b"\n".join(batch.body for batch in spool.batches()).decode().split("\n")
     assert [parse_line(line).measurement for line in bodies] == ["card", "card", "card_event"]
     spool.close()
+
+
+def test_what_is_known_of_a_slot_goes_with_its_card(lines: list[str]) -> None:
+    """Errors of its link are told of a lost card too."""
+    publisher = Publisher(NODE, lines.extend, beside=lambda slot: {"pcie_fatal_total": float(slot)})
+    publisher.cards(TIME_NS, [window(state="lost")])
+    (card,) = readings(lines, "card")
+    assert card.fields == {"state": "lost", "pcie_fatal_total": 3.0}
+
+
+def test_work_has_the_tags_of_its_card_and_a_lane(publisher: Publisher, lines: list[str]) -> None:
+    """Two jobs on one card are two series."""
+    place = Place("3", "GPU-a", "nvidia", "GeForce RTX 3090")
+    publisher.work(TIME_NS, [Work(place, 0, {"rate": 1.5}), Work(place, 1, {"rate": 2.5})])
+    assert [work.tags["lane"] for work in readings(lines, "work")] == ["0", "1"]
+    assert {work.tags["card"] for work in readings(lines, "work")} == {"GPU-a"}
+
+
+def test_an_event_of_a_card_gets_the_tags_of_the_node(
+    publisher: Publisher, lines: list[str]
+) -> None:
+    """Its time is its own."""
+    card = {"slot": "3", "card": "GPU-a", "vendor": "nvidia", "model": "GeForce RTX 3090"}
+    publisher.card_events([Reading("card_event", card, {"kind": "xid", "code": "79"}, 42)])
+    (event,) = readings(lines, "card_event")
+    assert event == Reading("card_event", NODE | card, {"kind": "xid", "code": "79"}, 42)
+
+
+def test_a_boot_is_an_event_of_the_node(publisher: Publisher, lines: list[str]) -> None:
+    """Dated when it was, not when it was told."""
+    publisher.host_event(boots.Event("boot", "after a power cut", 42))
+    (event,) = readings(lines, "host_event")
+    assert event == Reading("host_event", NODE, {"kind": "boot", "text": "after a power cut"}, 42)

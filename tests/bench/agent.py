@@ -152,10 +152,10 @@ def costs(cards: int, call_ms: float, seconds: float) -> list[Cost]:
         library, state_path = standin.build(directory), directory / "nvml.state"
         state = farm_state(state_path, ["RTX 3090"] * cards)
         if call_ms:
-            state.library["calls_delay_ms"] = call_ms
+            state.library["calls_delay_ms"] = str(call_ms)
         state.write()
         bus = Bus.of(state, directory / "sys")
-        env = standin.environment(library, state_path)
+        env = standin.environment(library, state_path, fixed=True)
         env.pop("PYTHONPATH", None)
         started = [
             programs.enter_context(agent(directory, env, bus)),
