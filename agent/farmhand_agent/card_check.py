@@ -1,6 +1,7 @@
 """What each card of this machine gives, what it does not, and what reading it costs in power."""
 
 import selectors
+import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -12,6 +13,8 @@ from farmhand_agent.reader import CardWindow, Message
 IDLE_RATIO = 0.01
 """A card counts as idle up to this utilisation: beyond it, its power follows the work."""
 MEASURED_SECONDS = 10.0
+WIDTH = 96
+"""Columns of a line, besides what it is indented by."""
 PERSISTENCE_OFF = (
     "persistence mode is off: the driver would put the card to sleep whenever nobody has it open, "
     "and the agent has; turn it on (nvidia-smi -pm 1, or the service nvidia-persistenced)"
@@ -44,13 +47,14 @@ def _about(window: CardWindow) -> str:
 def _details(window: CardWindow, idle: IdlePower | None) -> Iterator[str]:
     info = window.info or {}
     if window.lacks:
-        yield f"does not give: {', '.join(window.lacks)}"
+        yield from textwrap.wrap(f"does not give {', '.join(window.lacks)}", WIDTH)
     if info.get("mig_enabled") == 1.0:
         yield "cut into instances (MIG): how busy it is as a whole cannot be told"
     if info.get("persistence_enabled") == 0.0:
         yield f"warning: {PERSISTENCE_OFF}"
     if idle is not None:
-        added = idle.read_watts - idle.unread_watts
+        # Adding 0 makes a plain zero of one that is below it by less than is shown.
+        added = round(idle.read_watts - idle.unread_watts, 1) + 0.0
         yield (
             f"idle power: {idle.read_watts:.1f} W while read, {idle.unread_watts:.1f} W while "
             f"hardly read: reading adds {added:+.1f} W"

@@ -30,7 +30,7 @@ def test_what_a_card_does_not_give_is_listed() -> None:
     """The keeper sees why a column stays empty."""
     text = told(message({"driver": "580.65.06"}, ("fan_ratio", "memory_temperature_celsius")))
     assert "driver 580.65.06" in text
-    assert "does not give: fan_ratio, memory_temperature_celsius" in text
+    assert "does not give fan_ratio, memory_temperature_celsius" in text
 
 
 def test_persistence_mode_that_is_off_is_a_warning() -> None:
@@ -65,11 +65,10 @@ def test_idle_power_is_measured_by_the_energy_counter(
 ) -> None:
     """A card at work is left out: its power follows the work."""
     monkeypatch.setenv("LD_LIBRARY_PATH", str(nvml_library.parent))
-    monkeypatch.setattr("farmhand_agent.card_check.MEASURED_SECONDS", 0.5)
     watts = standin.Counter.growing(30_000)
-    idle = {"utilization": 0, "field_83": watts}
-    busy = {"utilization": 90, "field_83": watts}
+    idle: standin.Entries = {"utilization": 0, "field_83": watts}
+    busy: standin.Entries = {"utilization": 90, "field_83": watts}
     farm_state(nvml_state.path, [("RTX 3090", idle), ("RTX 3090", busy)]).write()
-    measured = idle_power("nvidia", Pace(0.5, 0.1))
+    measured = idle_power("nvidia", Pace(0.5, 0.1), seconds=0.5)
     assert list(measured) == ["0000:01:00.0"]
     assert measured["0000:01:00.0"].read_watts == pytest.approx(30.0, rel=0.2)
