@@ -11,12 +11,14 @@ import msgspec
 
 from farmhand_agent import card_check, config
 from farmhand_agent.child import Pace
-from farmhand_agent.command import Parser, log_to_stderr, parser, run
+from farmhand_agent.command import FailedError, Parser, log_to_stderr, one_line, parser, run
+from farmhand_agent.inventory import Inventory
 from farmhand_agent.once import read_once
 from farmhand_agent.publisher import Publisher
 from farmhand_agent.reader import Message
 from farmhand_agent.reading import Reading, parse_line
 from farmhand_agent.settings import ConfigError
+from farmhand_agent.sources import vendors
 from farmhand_agent.sources.host import HostSource
 
 ONCE_SECONDS = 2.0
@@ -48,6 +50,12 @@ def _parser() -> Parser:
         "--cards", action="store_true", help="also say what each card gives; takes a minute"
     )
     check.set_defaults(command=_check)
+
+    forget = commands.add_parser(
+        "forget", parents=[shared], help="expect a card no more that was taken out"
+    )
+    forget.add_argument("slots", nargs="+", metavar="SLOT", help="as the readings name it")
+    forget.set_defaults(command=_forget)
     return made
 
 
@@ -154,6 +162,22 @@ def _check(options: argparse.Namespace) -> int:
     print(f"configuration is good: {settings.host} ships to {settings.ship.url}")
     if options.cards:
         _check_cards(settings)
+    return 0
+
+
+def _forget(options: argparse.Namespace) -> int:
+    settings = config.load(options.config)
+    path = Path(settings.state_dir) / "inventory.json"
+    if not path.exists():
+        raise FailedError(f"{path}: there is no such file: the agent has not seen a card yet")
+    inventory = Inventory(path)
+    known = [place.slot for vendor in vendors() for place in inventory.expected(vendor)]
+    unknown = [slot for slot in options.slots if slot not in known]
+    if unknown:
+        told = f"{', '.join(unknown)}: no card is expected there, only in {', '.join(known)}"
+        raise ConfigError(told)
+    for place in inventory.forget(options.slots):
+        print(one_line(f"forgotten: {place.slot} {place.model} {place.card}"))
     return 0
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from farmhand_agent import cli
+from farmhand_agent.inventory import Inventory, Place
 from farmhand_agent.reading import Reading, fields_of, parse_lines
 from farmhand_agent.settings import EXIT_CONFIG
 from tests import standin
@@ -220,3 +221,27 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(["--version"])
     assert ended.value.code == 0
     assert capsys.readouterr().out.startswith("farmhand ")
+
+
+def test_forget_takes_a_card_off_the_inventory(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A card that was sold is lost for ever otherwise."""
+    Inventory(tmp_path / "inventory.json").see([Place("slot3", "GPU-a", "nvidia", "T4")])
+    config = tmp_path / "agent.json"
+    config.write_text(json.dumps({"state_dir": str(tmp_path)}))
+    assert cli.main(["forget", "slot3", "--config", str(config)]) == 0
+    assert "forgotten: slot3 T4 GPU-a" in capsys.readouterr().out
+    assert Inventory(tmp_path / "inventory.json").expected("nvidia") == []
+
+
+def test_forgetting_what_is_not_expected_changes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A slip of the pen names the slots that there are."""
+    Inventory(tmp_path / "inventory.json").see([Place("slot3", "GPU-a", "nvidia", "T4")])
+    config = tmp_path / "agent.json"
+    config.write_text(json.dumps({"state_dir": str(tmp_path)}))
+    assert cli.main(["forget", "slot3", "slot4", "--config", str(config)]) == EXIT_CONFIG
+    assert "slot4: no card is expected there, only in slot3" in capsys.readouterr().err
+    assert len(Inventory(tmp_path / "inventory.json").expected("nvidia")) == 1

@@ -176,3 +176,22 @@ def test_what_is_seen_is_expected(
         assert all(p in expected for p in shown)
         if expected:
             assert Inventory(path).expected("nvidia") == expected
+
+
+def test_a_card_that_is_forgotten_is_expected_no_more(tmp_path: Path) -> None:
+    """Its keeper took it out; the others stay."""
+    inventory = Inventory(tmp_path / "inventory.json")
+    inventory.see([Place("1", "GPU-a", "nvidia", "T4"), Place("2", "GPU-b", "nvidia", "T4")])
+    assert inventory.forget(["1"]) == [Place("1", "GPU-a", "nvidia", "T4")]
+    assert [place.slot for place in inventory.expected("nvidia")] == ["2"]
+
+
+def test_what_another_process_forgets_is_forgotten_here(tmp_path: Path) -> None:
+    """The command works while the service runs."""
+    path = tmp_path / "inventory.json"
+    service = Inventory(path)
+    service.see([Place("1", "GPU-a", "nvidia", "T4"), Place("2", "GPU-b", "nvidia", "T4")])
+    Inventory(path).forget(["1"])
+    assert [place.slot for place in service.expected("nvidia")] == ["2"]
+    service.see([Place("3", "GPU-c", "nvidia", "T4")])
+    assert [place.slot for place in Inventory(path).expected("nvidia")] == ["2", "3"]
