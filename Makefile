@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test check test-system bench evaluate lock docs clean
+.PHONY: run test check test-system bench bench-agent soak soak-spool evaluate deb lock docs clean
 
 run: $(READY)
 	@$(BIN)/farmhand up
@@ -24,6 +24,18 @@ test-system: $(READY)
 bench: $(READY)
 	@$(BIN)/python -m tests.bench $(ARGS)
 
+# The agent beside nvitop's exporter and gpustat, on the same stand-in driver.
+bench-agent: $(READY)
+	@$(BIN)/python -m tests.bench.agent $(ARGS)
+
+# An hour of cards that go bad and come back: memory, threads and files must not grow.
+soak: $(READY)
+	@FARMHAND_SOAK_SECONDS=3600 $(BIN)/python -m pytest -m system -s tests/system/test_soak.py $(ARGS)
+
+# Power cuts and damaged files by the hundred, on real file systems; needs root.
+soak-spool: $(READY)
+	@FARMHAND_SPOOL_ROUNDS=500 $(BIN)/python -m pytest -m system -s tests/system/test_spool_disk.py $(ARGS)
+
 evaluate: $(READY)
 	@$(BIN)/python -m tests.evaluate $(ARGS)
 
@@ -36,6 +48,8 @@ lock:
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate -o requirements.lock
 	uv pip compile pyproject.toml --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate -o requirements-agent.lock
+	printf 'nvitop-exporter\ngpustat\n' | uv pip compile - --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header --no-annotate -o requirements-bench.lock
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
