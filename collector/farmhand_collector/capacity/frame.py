@@ -363,14 +363,20 @@ def _columns(parts: Sequence[_Rows], n: int) -> _Columns:
     use = rows.column("utilization_ratio")
     loaded = np.where(use >= LOADED_RATIO, weight, 0.0)
     told = np.where(np.isnan(use), 0.0, weight)
-    gauges = {name: rows.column(name) for name in _GAUGES}
-    values = {name: rows.mean(gauge, weight) for name, gauge in gauges.items()}
-    values |= {name: rows.highest(rows.column(name)) for name in _PEAKS}
-    values |= {name: rows.last(rows.column(name)) for name in _COUNTERS}
+    # Most cards lack most fields: what none of them gave is not worth sorting.
+    values = dict.fromkeys((*_GAUGES, *_PEAKS, *_COUNTERS), rows.nothing)
+    while_loaded = dict.fromkeys(_GAUGES, rows.nothing)
+    for name in [name for name in values if rows.is_given(name)]:
+        column = rows.column(name)
+        if name in while_loaded:
+            values[name] = rows.mean(column, weight)
+            while_loaded[name] = rows.mean(column, loaded)
+        else:
+            values[name] = (rows.highest if name in _PEAKS else rows.last)(column)
     return _Columns(
         rows.read(),
         values,
-        {name: rows.mean(gauge, loaded) for name, gauge in gauges.items()},
+        while_loaded,
         rows.spread(divided(rows.sums(loaded), rows.sums(told))),
     )
 
@@ -397,6 +403,10 @@ class _ByCard(NamedTuple):
         cards = cards[order]
         starts = np.flatnonzero(np.diff(cards, prepend=-1))
         return cls(parts, order, starts, cards[starts], np.full(n, np.nan))
+
+    def is_given(self, name: str) -> bool:
+        """Whether any row gives a field."""
+        return any(not np.isnan(part.block.values[name]).all() for part in self.parts)
 
     def column(self, name: str) -> Floats:
         """(rows,) one field."""
