@@ -22,10 +22,11 @@ class Patience(NamedTuple):
     """How long the watch waits for what."""
 
     stuck_seconds: float = 10.0
-    """A call about one card that takes longer counts as stuck; healthy ones take milliseconds."""
+    """Calls about one card, one after the other, that take longer count as stuck: the others wait
+    behind it. Healthy ones take milliseconds."""
     apart_seconds: float = 90.0
-    """Likewise for a card that was set apart: nobody waits behind it, and a card with failing
-    memory may answer after 45 s."""
+    """Likewise for one call about a card that was set apart: nobody waits behind it, and a card
+    with failing memory may answer after 45 s."""
     driver_seconds: float = 60.0
     """Likewise for a call about the driver as a whole: without persistence mode, connecting to it
     initialises every card, which takes seconds each."""

@@ -20,6 +20,9 @@ from farmhand_agent.reading import Reading, parse_line
 from farmhand_agent.settings import ConfigError
 from farmhand_agent.sources import vendors
 from farmhand_agent.sources.host import HostSource
+from farmhand_agent.sources.kernel_log import open_log
+from farmhand_agent.sources.kernel_record import NoLog, Position
+from farmhand_agent.sources.nvrm import is_of_interest
 
 ONCE_SECONDS = 2.0
 
@@ -160,9 +163,20 @@ def _check(options: argparse.Namespace) -> int:
     if trouble:
         raise ConfigError(f"{options.config or 'defaults'}: state_dir: {trouble}")
     print(f"configuration is good: {settings.host} ships to {settings.ship.url}")
+    print(one_line(f"kernel log: {_kernel_log()}"))
     if options.cards:
         _check_cards(settings)
     return 0
+
+
+def _kernel_log() -> str:
+    """How the user who asks could read it; the service has a user of its own."""
+    try:
+        opened = open_log(Position(), is_of_interest)
+    except NoLog as none:
+        return f"cannot be read: {none}"
+    opened.close()
+    return f"is read as {opened.how}"
 
 
 def _forget(options: argparse.Namespace) -> int:

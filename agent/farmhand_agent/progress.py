@@ -33,10 +33,14 @@ class Progress:
 
     A count stands before and behind it: they are equal while nothing is being written. Half of a
     word could pair a call with the time of another one, and look like a call that is stuck.
+
+    With `by_slot`, calls about one slot that follow each other count as one that goes on.
     """
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, *, by_slot: bool = False) -> None:
         self.fd = fd
+        self._by_slot = by_slot
+        self._slot, self._started = "", 0.0
         self._memory = mmap.mmap(fd, _SIZE)
         self._written = 0
 
@@ -49,10 +53,12 @@ class Progress:
 
     def enter(self, slot: str, call: str) -> None:
         """Say that a call is about to be made."""
+        if not (self._by_slot and slot and slot == self._slot):
+            self._slot, self._started = slot, time.monotonic()
         self._written += 1
         _COUNT.pack_into(self._memory, 0, self._written)
         _WORD.pack_into(
-            self._memory, _COUNT.size, time.monotonic(), slot.encode()[:512], call.encode()[:64]
+            self._memory, _COUNT.size, self._started, slot.encode()[:512], call.encode()[:64]
         )
         _COUNT.pack_into(self._memory, _END, self._written)
 

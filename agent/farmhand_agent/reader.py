@@ -142,10 +142,8 @@ class Reader:
                 continue
             started = time.monotonic()
             fields = self._ask(card, self._source.sample)
-            read_seconds = time.monotonic() - started
-            if fields is None:
-                self._windows[card.slot].wait(read_seconds)
-            else:
+            if fields is not None:
+                read_seconds = time.monotonic() - started
                 self._windows[card.slot].add(fields, length_seconds, read_seconds)
 
     def _ask(self, card: Card, question: Callable[[Card], Fields]) -> Fields | None:
@@ -154,6 +152,7 @@ class Reader:
         An unforeseen error ends the reader with the card in the word: the watch sets it apart.
         """
         self._progress.enter(card.slot, question.__name__)
+        started = time.monotonic()
         answer: Fields | None = None
         try:
             answer = question(card)
@@ -166,6 +165,7 @@ class Reader:
             self._progress.idle()
             raise
         self._progress.idle()
+        self._windows[card.slot].wait(time.monotonic() - started)
         return answer
 
     def _finish_window(self) -> None:
@@ -246,7 +246,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.add_argument("--sysfs", type=Path, default=Path("/sys"), metavar="DIRECTORY")
     chosen = options.parse_args(arguments)
     log_to_stderr()
-    progress = Progress(chosen.progress_fd)
+    # A card that is slow in each call holds the others up; one that is read alone holds up nobody.
+    progress = Progress(chosen.progress_fd, by_slot=not chosen.only)
     send = _printer()
     source = vendors()[chosen.vendor](progress.enter, chosen.sysfs)
     reader = Reader(source, progress, _choose(chosen.only, chosen.skip), send)
@@ -261,6 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (SourceStale, CardLost, CardUnreadable) as stale:
         # A fresh process is the surest way to forget every stale handle.
         log.warning("%s: %s; starting again", chosen.vendor, stale)
+        progress.idle()
     return 0
 
 

@@ -13,7 +13,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from farmhand_agent import __version__, config, systemd
 from farmhand_agent.boots import Boots, machine_is_going_down
-from farmhand_agent.child import Pace
+from farmhand_agent.child import PATIENCE, Pace, Patience
 from farmhand_agent.event_watch import EventWatch
 from farmhand_agent.inventory import Inventory
 from farmhand_agent.publisher import Publisher
@@ -29,7 +29,7 @@ from farmhand_agent.watch import Watch
 log = logging.getLogger(__name__)
 
 AGENT_SECONDS = 60.0
-LINK_SECONDS = 30.0
+LINK_SECONDS = 60.0
 FLUSH_SECONDS = 5.0
 WATCHDOG_SECONDS = 10.0
 
@@ -37,7 +37,7 @@ WATCHDOG_SECONDS = 10.0
 class Service:
     """One agent; `run` returns when it is told to stop."""
 
-    def __init__(self, settings: config.Config) -> None:
+    def __init__(self, settings: config.Config, patience: Patience = PATIENCE) -> None:
         self._settings = settings
         state_dir, sysfs, vendors = (
             Path(settings.state_dir),
@@ -60,7 +60,10 @@ class Service:
         )
         pace = Pace(settings.interval_seconds, settings.sample_seconds, sysfs)
         deliver = self._publisher.cards
-        self._watches = [Watch(v, pace, inventory, deliver, self._driver_told) for v in vendors]
+        self._watches = [
+            Watch(vendor, pace, inventory, deliver, self._driver_told, patience)
+            for vendor in vendors
+        ]
         pool = {"default": {"type": "threadpool", "max_workers": 2}}
         self._scheduler = BackgroundScheduler(executors=pool, timezone="UTC")
         # An Event must not be set by a signal handler: it may be locked by what was interrupted.

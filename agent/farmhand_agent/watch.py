@@ -44,8 +44,11 @@ class _Retry:
         self._good_since: float | None = None
         self.due = time.monotonic() + self._delay
 
-    def went_well(self, now: float) -> float:
-        """Note that it went well; for how many seconds it has."""
+    def went(self, well: bool, now: float) -> float:
+        """Note how it went; for how many seconds it has gone well."""
+        if not well:
+            self._good_since = None
+            return 0.0
         self._delay = self._first
         if self._good_since is None:
             self._good_since = now
@@ -135,7 +138,9 @@ class Watch:
         self._turned = time.monotonic()
         self._start_due()
         for key, _ in self._selector.select(min(1.0, self._interval_seconds / 2)):
-            self._receive(key.data)
+            # One that spoke before it may have had this one set aside.
+            if key.data in self._children:
+                self._receive(key.data)
         self._judge()
         self._fill_gaps()
 
@@ -195,17 +200,17 @@ class Watch:
         self._publish(message.time_ns, windows)
         if message.events:
             self._tell(message.events)
-        if child.slot is not None and any(self._is_well(window) for window in windows):
-            self._reads_well(child.slot, now)
+        if child.slot in self._apart:
+            self._reads(child.slot, any(self._is_well(window) for window in windows), now)
 
     def _is_well(self, window: CardWindow) -> bool:
         slowest = window.fields.get("read_seconds", 0.0)
         assert isinstance(slowest, float)
         return window.state == "ok" and slowest < self._patience.stuck_seconds
 
-    def _reads_well(self, slot: str, now: float) -> None:
+    def _reads(self, slot: str, well: bool, now: float) -> None:
         """Let a card that has recovered for long join the others: its own reader costs memory."""
-        if self._apart[slot].went_well(now) < self._patience.rejoin_seconds:
+        if self._apart[slot].went(well, now) < self._patience.rejoin_seconds:
             return
         del self._apart[slot]
         for child in [c for c in self._children if c.slot in (slot, None)]:
@@ -254,7 +259,7 @@ class Watch:
             apart = child.slot is not None
             longest = self._interval_seconds + self._patience.driver_seconds
             longest += self._patience.apart_seconds if apart else self._patience.stuck_seconds
-            silent = now - child.heard > longest
+            silent = now - max(child.heard, doing.started) > longest
             if self._patience.is_stuck(doing, apart) or silent:
                 log.warning("%s: reader is stuck %s", self._vendor, what(doing))
                 gone = child.kill()
@@ -318,9 +323,13 @@ class Watch:
     def _longest_silence(self, slot: str) -> float:
         """Seconds within which a healthy reader is heard, even where a neighbour held it up.
 
-        A card set apart is not waited for until its own reader has spoken.
+        Nothing holds up the reader of a card set apart. Nobody is waited for who has not spoken
+        yet, or has said that there is no driver.
         """
-        if slot in self._apart and not any(c.slot == slot and c.has_read for c in self._children):
+        if slot in self._apart:
+            has_read = any(child.slot == slot and child.has_read for child in self._children)
+            return (2 if has_read else 1) * self._interval_seconds
+        if self._driver is not None or self._said_nothing:
             return self._interval_seconds
         return 3 * self._interval_seconds + self._patience.stuck_seconds
 

@@ -117,7 +117,8 @@ def test_link_errors_from_hopper_on_are_added_over_the_links(
     """A link that is not there is passed over."""
     names = ("field_38", "field_45", "field_52", "field_59")
     totals: standin.Entries = dict.fromkeys(names, standin.NOT_SUPPORTED)
-    links: standin.Entries = {"field_91": 3, "nvlink_0": 1, "nvlink_1": 0, "nvlink_2": standin.NOT_SUPPORTED}
+    links: dict[str, standin.Entry] = {"field_91": 3, "nvlink_0": 1, "nvlink_1": 0}
+    links["nvlink_2"] = standin.NOT_SUPPORTED
     errors = {"field_163_0": 10, "field_163_1": 1, "field_161_0": 2}
     h100.cards[0] |= {**totals, **links, **errors}
     source = opened(h100)
