@@ -20,9 +20,9 @@ from farmhand_agent.reading import Reading, parse_line
 from farmhand_agent.settings import ConfigError
 from farmhand_agent.sources import vendors
 from farmhand_agent.sources.host import HostSource
-from farmhand_agent.sources.kernel_log import open_log
-from farmhand_agent.sources.kernel_record import NoLog, Position
-from farmhand_agent.sources.nvrm import is_of_interest
+from farmhand_agent.sources.kernel.log import open_log
+from farmhand_agent.sources.kernel.nvrm import is_of_interest
+from farmhand_agent.sources.kernel.record import NoLog, Position
 
 ONCE_SECONDS = 2.0
 

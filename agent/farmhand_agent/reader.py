@@ -262,7 +262,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (SourceStale, CardLost, CardUnreadable) as stale:
         # A fresh process is the surest way to forget every stale handle.
         log.warning("%s: %s; starting again", chosen.vendor, stale)
-        progress.idle()
     return 0
 
 

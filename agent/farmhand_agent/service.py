@@ -14,7 +14,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from farmhand_agent import __version__, config, systemd
 from farmhand_agent.boots import Boots, machine_is_going_down
 from farmhand_agent.child import PATIENCE, Pace, Patience
-from farmhand_agent.event_watch import EventWatch
+from farmhand_agent.events.watch import EventWatch
 from farmhand_agent.inventory import Inventory
 from farmhand_agent.publisher import Publisher
 from farmhand_agent.reading import SCHEMA, Value

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from farmhand_agent.events import Totals
+from farmhand_agent.events.fold import Totals
 from farmhand_agent.inventory import Inventory, Place
 from farmhand_agent.reading import UNIDENTIFIED
 from farmhand_agent.sources import pci

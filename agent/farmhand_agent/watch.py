@@ -137,10 +137,10 @@ class Watch:
     def _turn(self) -> None:
         self._turned = time.monotonic()
         self._start_due()
-        for key, _ in self._selector.select(min(1.0, self._interval_seconds / 2)):
+        for child in self._ready(min(1.0, self._interval_seconds / 2)):
             # One that spoke before it may have had this one set aside.
-            if key.data in self._children:
-                self._receive(key.data)
+            if child in self._children:
+                self._receive(child)
         self._judge()
         self._fill_gaps()
 
@@ -172,6 +172,12 @@ class Watch:
         self._selector.register(child.fd, selectors.EVENT_READ, child)
 
     # --- hearing ---
+
+    def _ready(self, seconds: float) -> list[ReaderProcess]:
+        """Readers that have something to say, waited for no longer than this."""
+        # Where this process was stopped for a while, the first wait ends without looking again.
+        found = self._selector.select(seconds) or self._selector.select(0)
+        return [key.data for key, _ in found]
 
     def _receive(self, child: ReaderProcess) -> None:
         messages = child.receive()
@@ -243,7 +249,7 @@ class Watch:
         if child.nothing is not None:
             if child.slot is None:
                 self._next_main = time.monotonic() + self._patience.nothing_seconds
-        elif doing.call:
+        elif doing.call and child.process.returncode != 0:
             log.warning("%s: reader ended %s", self._vendor, what(doing))
             self._blame(child, doing)
         elif child.slot is None and child.has_read:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farmhand_agent.event_ledger import LOCATE_SECONDS, Clocks, EventLedger, Locate
-from farmhand_agent.events import LogState, Tags, driver_event
+from farmhand_agent.events.fold import LogState, Tags, driver_event
+from farmhand_agent.events.ledger import LOCATE_SECONDS, Clocks, EventLedger, Locate
 from farmhand_agent.reading import Reading, Value, parse_line, to_line
-from farmhand_agent.sources.kernel_record import Position, Record
+from farmhand_agent.sources.kernel.record import Position, Record
 from farmhand_agent.spool import Spool
 
 SECOND = 10**9

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from farmhand_agent.event_watch import STOP_SECONDS, EventWatch
-from farmhand_agent.events import Tags
+from farmhand_agent.events.fold import Tags
+from farmhand_agent.events.watch import STOP_SECONDS, EventWatch
 from farmhand_agent.reading import Reading
-from farmhand_agent.sources.kernel_log import Ways
+from farmhand_agent.sources.kernel.log import Ways
 from tests.agent.kernel import Kernel, kernel_log
 
 ADDRESS = "0000:01:00.0"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farmhand_agent.events import (
+from farmhand_agent.events.fold import (
     DRIVER_ONLY,
     HOLD_SECONDS,
     MAX_KEPT,
@@ -24,7 +24,7 @@ from farmhand_agent.events import (
     aer_event,
     driver_event,
 )
-from farmhand_agent.sources.nvrm import ALONE, GONE, GONE_TOO, Part
+from farmhand_agent.sources.kernel.nvrm import ALONE, GONE, GONE_TOO, Part
 
 SECOND = 10**9
 CARD = {"slot": "3", "card": "GPU-a", "vendor": "nvidia", "model": "GeForce RTX 3090"}

@@ -18,9 +18,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from farmhand_agent.sources.journal import JournalLog
-from farmhand_agent.sources.kernel_log import KernelLog, Ways
-from farmhand_agent.sources.kernel_record import (
+from farmhand_agent.sources.kernel.journal import JournalLog
+from farmhand_agent.sources.kernel.kmsg import KmsgLog, borrow
+from farmhand_agent.sources.kernel.log import KernelLog, Ways
+from farmhand_agent.sources.kernel.record import (
     KernelClock,
     Log,
     LogEnded,
@@ -29,7 +30,6 @@ from farmhand_agent.sources.kernel_record import (
     Record,
     boot_id,
 )
-from farmhand_agent.sources.kmsg import KmsgLog, borrow
 from tests.agent.kernel import HAS_REAL_LOG, Kernel, kernel_log
 
 BOOT = "3109926c-c732-43ac-bc3d-384fd470fb31"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from farmhand_agent.kmsg_door import lend
-from farmhand_agent.sources.kernel_record import Position
-from farmhand_agent.sources.kmsg import KmsgLog
+from farmhand_agent.sources.kernel.kmsg import KmsgLog
+from farmhand_agent.sources.kernel.record import Position
 from tests.agent.kernel import HAS_REAL_LOG
 
 DOOR = [sys.executable, "-P", "-m", "farmhand_agent.kmsg_door"]

@@ -15,8 +15,8 @@ from farmhand_agent.sources.base import (
     NothingHere,
     SourceStale,
 )
-from farmhand_agent.sources.nvidia import NvidiaSource
-from farmhand_agent.sources.nvidia_values import CLUES, FAST, INFO, RARE, RATES, SLOW
+from farmhand_agent.sources.nvidia.source import NvidiaSource
+from farmhand_agent.sources.nvidia.values import CLUES, FAST, INFO, RARE, RATES, SLOW
 from tests import standin
 from tests.standin import goldens
 from tests.standin.captures import MODELS, capture_state, farm_state
@@ -599,7 +599,7 @@ def test_a_library_that_does_not_fit_its_driver_is_stale(opened: Open, h100: sta
 
 OPEN = """
 from farmhand_agent.sources.base import NothingHere
-from farmhand_agent.sources.nvidia import NvidiaSource
+from farmhand_agent.sources.nvidia.source import NvidiaSource
 source = NvidiaSource(lambda slot, call: print(slot, call, flush=True))
 try:
     source.open()

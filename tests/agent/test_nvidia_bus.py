@@ -7,7 +7,7 @@ import pytest
 
 from farmhand_agent.reading import UNIDENTIFIED
 from farmhand_agent.sources.base import Card, CardLost, CardUnreadable
-from farmhand_agent.sources.nvidia import NvidiaSource
+from farmhand_agent.sources.nvidia.source import NvidiaSource
 from tests import standin
 from tests.standin.bus import Bus
 from tests.standin.captures import farm_state

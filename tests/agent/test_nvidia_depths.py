@@ -9,7 +9,7 @@ import pytest
 
 from farmhand_agent.reading import fields_of
 from farmhand_agent.sources.base import Card, CardEvent
-from farmhand_agent.sources.nvidia import NvidiaSource
+from farmhand_agent.sources.nvidia.source import NvidiaSource
 from tests import standin
 from tests.standin.captures import capture_state
 

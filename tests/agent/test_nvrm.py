@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from farmhand_agent.reading import clean
-from farmhand_agent.sources.nvrm import (
+from farmhand_agent.sources.kernel.nvrm import (
     JOIN_MICROSECONDS,
     Heard,
     Message,

@@ -23,7 +23,7 @@ from farmhand_agent.sources.base import (
     NothingHere,
     SourceStale,
 )
-from farmhand_agent.sources.nvidia import NvidiaSource
+from farmhand_agent.sources.nvidia.source import NvidiaSource
 from tests import standin
 from tests.standin.captures import farm_state
 

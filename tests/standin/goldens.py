@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from farmhand_agent.reading import CARD_TAGS, Reading, to_line
-from farmhand_agent.sources.nvidia import NvidiaSource
+from farmhand_agent.sources.nvidia.source import NvidiaSource
 from tests import standin
 from tests.standin.captures import MODELS, capture_state
 

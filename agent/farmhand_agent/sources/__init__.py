@@ -7,7 +7,7 @@ from farmhand_agent.sources.base import CardSource, OnCall
 
 
 def _nvidia(on_call: OnCall, sysfs: Path) -> CardSource:
-    from farmhand_agent.sources.nvidia import NvidiaSource
+    from farmhand_agent.sources.nvidia.source import NvidiaSource
 
     return NvidiaSource(on_call, sysfs)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from farmhand_agent.sources.kernel_record import (
+from farmhand_agent.sources.kernel.record import (
     Chunk,
     LogEnded,
     NoLog,

@@ -10,7 +10,7 @@ import pynvml
 
 from farmhand_agent.reading import Value
 from farmhand_agent.sources.base import CardUnreadable
-from farmhand_agent.sources.nvidia_driver import Driver, Refused
+from farmhand_agent.sources.nvidia.driver import Driver, Refused
 
 _SHARES = {
     pynvml.NVML_GPM_METRIC_SM_UTIL: "sm_active_ratio",

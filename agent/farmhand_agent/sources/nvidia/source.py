@@ -1,4 +1,4 @@
-"""NVIDIA cards, read through NVML; what is asked of them stands in `nvidia_values`."""
+"""NVIDIA cards, read through NVML; what is asked of them stands in `values`."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,9 +20,9 @@ from farmhand_agent.sources.base import (
     Fields,
     OnCall,
 )
-from farmhand_agent.sources.nvidia_driver import Driver, NotThere, Refused, fault
-from farmhand_agent.sources.nvidia_units import Units
-from farmhand_agent.sources.nvidia_values import (
+from farmhand_agent.sources.nvidia.driver import Driver, NotThere, Refused, fault
+from farmhand_agent.sources.nvidia.units import Units
+from farmhand_agent.sources.nvidia.values import (
     CLUES,
     COUNTERS,
     FAST,
@@ -44,7 +44,7 @@ from farmhand_agent.sources.nvidia_values import (
     Throttle,
     Way,
 )
-from farmhand_agent.sources.nvidia_xids import Xids
+from farmhand_agent.sources.nvidia.xids import Xids
 
 _Batch = Mapping[int, Any] | None
 """Answers by field number; None where the driver has no such call."""

@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from farmhand_agent.sources.kernel_record import (
+from farmhand_agent.sources.kernel.record import (
     Chunk,
     LogEnded,
     NoLog,

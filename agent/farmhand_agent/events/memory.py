@@ -7,10 +7,10 @@ from pathlib import Path
 
 import msgspec
 
-from farmhand_agent.events import Fold, Tally
+from farmhand_agent.events.fold import Fold, Tally
 from farmhand_agent.reading import Reading
-from farmhand_agent.sources.kernel_record import KernelClock, Position
-from farmhand_agent.sources.nvrm import Heard
+from farmhand_agent.sources.kernel.nvrm import Heard
+from farmhand_agent.sources.kernel.record import KernelClock, Position
 
 log = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from farmhand_agent.event_memory import Memory, MemoryFile
-from farmhand_agent.events import MAX_KEPT, Event, LogState, Tags, Totals, aer_event
+from farmhand_agent.events.fold import MAX_KEPT, Event, LogState, Tags, Totals, aer_event
+from farmhand_agent.events.memory import Memory, MemoryFile
 from farmhand_agent.reading import UNIDENTIFIED, Reading, Value
-from farmhand_agent.sources.kernel_record import KernelClock, Position, Record
-from farmhand_agent.sources.nvrm import Message, understand
+from farmhand_agent.sources.kernel.nvrm import Message, understand
+from farmhand_agent.sources.kernel.record import KernelClock, Position, Record
 
 LOCATE_SECONDS = 60.0
 """How long after the start an address may be unknown: the driver's first answer takes time."""

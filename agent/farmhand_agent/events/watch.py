@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from farmhand_agent.event_ledger import Clocks, EventLedger, Locate, Put
-from farmhand_agent.events import LogState, Tags, Totals, driver_event
-from farmhand_agent.sources.kernel_log import WAYS, KernelLog, Ways
-from farmhand_agent.sources.kernel_record import boot_id
-from farmhand_agent.sources.nvrm import is_of_interest
+from farmhand_agent.events.fold import LogState, Tags, Totals, driver_event
+from farmhand_agent.events.ledger import Clocks, EventLedger, Locate, Put
+from farmhand_agent.sources.kernel.log import WAYS, KernelLog, Ways
+from farmhand_agent.sources.kernel.nvrm import is_of_interest
+from farmhand_agent.sources.kernel.record import boot_id
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pynvml
 
 from farmhand_agent.sources.base import Card, CardEvent
-from farmhand_agent.sources.nvidia_driver import Driver, Refused
+from farmhand_agent.sources.nvidia.driver import Driver, Refused
 
 log = logging.getLogger(__name__)
 

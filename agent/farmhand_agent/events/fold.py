@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from farmhand_agent.sources.nvrm import ALONE, GONE, GONE_TOO, Part
+from farmhand_agent.sources.kernel.nvrm import ALONE, GONE, GONE_TOO, Part
 
 REPEAT_NS = 10 * 10**9
 """The same again within this time after the first is counted, not told by itself."""

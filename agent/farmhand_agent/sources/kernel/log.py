@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import msgspec
 
-from farmhand_agent.sources.journal import JOURNALCTL, JournalLog
-from farmhand_agent.sources.kernel_record import Log, LogEnded, NoLog, Position, Record, Wanted
-from farmhand_agent.sources.kmsg import DOOR, KMSG, KmsgLog, borrow, open_kmsg
+from farmhand_agent.sources.kernel.journal import JOURNALCTL, JournalLog
+from farmhand_agent.sources.kernel.kmsg import DOOR, KMSG, KmsgLog, borrow, open_kmsg
+from farmhand_agent.sources.kernel.record import Log, LogEnded, NoLog, Position, Record, Wanted
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""NVIDIA cards, read through NVML. Only a reader child may import this."""
