@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from farmhand_agent import __version__
 from farmhand_agent.settings import EXIT_CONFIG, ConfigError
 
 EXIT_FAILED = 1
@@ -32,10 +31,19 @@ def one_line(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
 
 
+class _Version(argparse.Action):
+    """Prints the version, which is looked up no sooner."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from farmhand_agent import __version__
+
+        parser.exit(message=f"farmhand {__version__}\n")
+
+
 def parser(program: str, about: str) -> Parser:
     """A parser with `--version`."""
     made = Parser(prog=program, description=about)
-    made.add_argument("--version", action="version", version=f"farmhand {__version__}")
+    made.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     return made
 
 
