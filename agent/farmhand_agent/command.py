@@ -37,7 +37,8 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         from farmhand_agent import __version__
 
-        parser.exit(message=f"farmhand {__version__}\n")
+        sys.stdout.write(f"farmhand {__version__}\n")
+        parser.exit()
 
 
 def parser(program: str, about: str) -> Parser:
