@@ -54,13 +54,12 @@ def run(program: str, command: Callable[[], int]) -> int:
         status = command()
         sys.stdout.flush()
     except ConfigError as error:
-        told = one_line(f"{program}: {error}")
-        print(told, file=sys.stderr)  # noqa: T201  the one place for all three
+        _complain(program, error)
         return EXIT_CONFIG
     except KeyboardInterrupt:
         return 130
     except FailedError as error:
-        print(one_line(f"{program}: {error}"), file=sys.stderr)  # noqa: T201  likewise
+        _complain(program, error)
         return EXIT_FAILED
     except BrokenPipeError:
         # The reader of our output went away (a pager, `head`): not worth a trace, and what is
@@ -76,15 +75,49 @@ def run(program: str, command: Callable[[], int]) -> int:
     return status
 
 
+def _complain(program: str, error: Exception) -> None:
+    told = one_line(f"{program}: {error}")
+    if _stderr_is_the_journal():
+        told = _prefixed(told, _PRIORITIES[logging.ERROR])
+    print(told, file=sys.stderr)  # noqa: T201  the one place for all three
+
+
 def _discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+class _JournalFormatter(logging.Formatter):
+    """Begins each line with its priority, as journald takes it (sd-daemon(3))."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _prefixed(super().format(record), _PRIORITIES.get(record.levelno, 6))
+
+
+_PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.DEBUG: 7}
+"""Of syslog(3), by level; the others are informational (6)."""
+
+
+def _prefixed(text: str, priority: int) -> str:
+    return "\n".join(f"<{priority}>{line}" for line in text.splitlines())
+
+
+def _stderr_is_the_journal() -> bool:
+    """Whether stderr is the stream that systemd named, and not one that was put in its place."""
+    try:
+        stream = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{stream.st_dev}:{stream.st_ino}"
+
+
 def log_to_stderr(level: str = "INFO") -> None:
     """Log one line a record to stderr; journald adds time and unit, a terminal needs neither."""
-    logging.basicConfig(
-        level=level, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    if _stderr_is_the_journal():
+        handler.setFormatter(_JournalFormatter("%(name)s: %(message)s"))
+    else:
+        handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level, handlers=[handler])
     # Schedulers and HTTP pools tell each run and retry; only their trouble is worth a line.
     for chatty in ("apscheduler", "urllib3", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
