@@ -94,6 +94,22 @@ def test_a_card_that_fell_off_the_bus_is_lost(
         source.sample(cards(source)[1])
 
 
+def test_a_container_reads_the_cards_that_were_given_to_it(
+    farm: standin.State, bus: Bus, tmp_path: Path
+) -> None:
+    """It sees the whole bus; the cards of others are not its own that are broken."""
+    assert farm.cards
+    granted = tmp_path / "gpus"
+    (granted / bus.address(1)).mkdir(parents=True)
+    source = NvidiaSource(lambda _slot, _call: None, bus.sysfs, granted=granted)
+    source.open()
+    try:
+        found = source.cards(everything)
+    finally:
+        source.close()
+    assert [card.slot for card in found.cards] == found.present == [bus.slot(1)]
+
+
 def test_a_withheld_card_is_asked_for_again(source: NvidiaSource, farm: standin.State) -> None:
     """Once the driver hands it out, it reads like any other."""
     farm.change(1, handle=standin.error(6))

@@ -86,6 +86,10 @@ class _Device:
         return (value - before[1]) * 1e9 / (now_ns - before[0])
 
 
+GRANTED = Path("/proc/driver/nvidia/gpus")
+"""Where the driver has a directory for each card; a container sees those that were given to it."""
+
+
 class _Withheld(NamedTuple):
     """A card of the bus that the driver does not hand out, and what that makes of it."""
 
@@ -107,8 +111,10 @@ class NvidiaSource:
         on_call: OnCall,
         sysfs: Path = Path("/sys"),
         clock: Callable[[], int] = time.monotonic_ns,
+        granted: Path = GRANTED,
     ) -> None:
         self._sysfs = sysfs
+        self._granted = granted
         self._clock = clock
         self._driver = Driver(on_call)
         self._xids = Xids(self._driver)
@@ -146,13 +152,22 @@ class NvidiaSource:
         count = self._driver.ask("", "nvmlDeviceGetCount")
         if count != self._count:
             self._count, self._identified = count, {}
-        addresses = pci.devices(self._sysfs)
+        addresses = self._addresses()
         if not addresses:
             return self._listed(count, wanted)
         slots = {address: pci.slot_of(address, self._sysfs) for address in addresses}
         chosen = [(address, slot) for address, slot in slots.items() if wanted(slot)]
         cards = [self._identified.get(a) or self._open(a, slot) for a, slot in chosen]
         return Enumeration(cards, list(slots.values()))
+
+    def _addresses(self) -> list[str]:
+        """Cards on the bus; in a container only those that were given to it."""
+        addresses = pci.devices(self._sysfs)
+        try:
+            granted = {entry.name for entry in self._granted.iterdir()}
+        except OSError:
+            return addresses
+        return [address for address in addresses if address in granted]
 
     def _listed(self, count: int, wanted: Callable[[str], bool]) -> Enumeration:
         found = [self._identified.get(index) or self._at(index) for index in range(count)]
