@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test check test-system bench bench-agent soak soak-spool evaluate deb lock docs clean
+.PHONY: run test check test-system bench bench-agent soak soak-spool evaluate deb bundle lock docs clean
 
 run: $(READY)
 	@$(BIN)/farmhand up
@@ -38,6 +38,14 @@ soak-spool: $(READY)
 
 evaluate: $(READY)
 	@$(BIN)/python -m tests.evaluate $(ARGS)
+
+# The agent for Debian 12, in dist/.
+deb: $(READY)
+	@packaging/build-deb.sh $(BIN)/python dist
+
+# The agent with a Python of its own, for older systems, in dist/; needs root and a Debian mirror.
+bundle: $(READY)
+	@packaging/build-bundle.sh $(BIN)/python dist
 
 docs: $(READY)
 	@$(BIN)/python docs/make_pages.py

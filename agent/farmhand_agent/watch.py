@@ -137,12 +137,15 @@ class Watch:
     def _turn(self) -> None:
         self._turned = time.monotonic()
         self._start_due()
-        for child in self._ready(min(1.0, self._interval_seconds / 2)):
+        ready = self._ready(min(1.0, self._interval_seconds / 2))
+        # Delivering may take long, as on a slow disk: what comes meanwhile is heard next time.
+        looked = time.monotonic()
+        for child in ready:
             # One that spoke before it may have had this one set aside.
             if child in self._children:
                 self._receive(child)
-        self._judge()
-        self._fill_gaps()
+        self._judge(looked)
+        self._fill_gaps(looked)
 
     # --- starting ---
 
@@ -257,9 +260,8 @@ class Watch:
         elif child.slot is None:
             self._postpone_driver()
 
-    def _judge(self) -> None:
+    def _judge(self, now: float) -> None:
         """Kill readers whose call is stuck, or which are silent for no reason that they told."""
-        now = time.monotonic()
         for child in list(self._children):
             doing = child.progress.read()
             apart = child.slot is not None
@@ -314,9 +316,8 @@ class Watch:
 
     # --- speaking for cards that cannot ---
 
-    def _fill_gaps(self) -> None:
+    def _fill_gaps(self, now: float) -> None:
         """Give a reading, each interval, for each expected card whose reader gives none."""
-        now = time.monotonic()
         gaps = []
         for place in self._inventory.expected(self._vendor):
             silence = now - self._heard.setdefault(place.slot, now)
