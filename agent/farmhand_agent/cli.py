@@ -1,6 +1,7 @@
 """The command `farmhand-agent`: once, run, check."""
 
 import argparse
+import faulthandler
 import sys
 import time
 from collections.abc import Sequence
@@ -146,6 +147,8 @@ def _shown(value: float | str) -> str:
 def _run(options: argparse.Namespace) -> int:
     settings = config.load(options.config)
     log_to_stderr()
+    # A watchdog that aborts us leaves word of where we hung.
+    faulthandler.enable()
     from farmhand_agent.service import Service
 
     Service(settings).run()

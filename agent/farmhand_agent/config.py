@@ -19,11 +19,15 @@ class Ship(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     url: str = "http://127.0.0.1:8428"
     """Base URL of the collector or of InfluxDB."""
     token_file: str | None = None
-    """File with the write token; None sends no token."""
+    """File with the write token, read again when it changes; None sends no token."""
     org: str = "farmhand"
     """InfluxDB organisation; the collector ignores it."""
     bucket: str = "farmhand"
     """InfluxDB bucket, or `database/policy` for InfluxDB 1."""
+    verify_tls: bool = True
+    """Whether an https server must prove who it is; false lets anyone on the way take the token."""
+    ca_file: str | None = None
+    """Certificates (PEM) that may vouch for the server, in place of the system's."""
     spool_bytes: int = 64 * 2**20
     """Most that is kept on disk while the server does not answer; the oldest goes first."""
 
@@ -88,6 +92,22 @@ def _check(config: Config) -> None:
     settings.check_path(config.work.dir, "work.dir")
     settings.in_range(config.work.stale_seconds, "work.stale_seconds", 1, 86_400)
     token(config)
+    _check_certificates(config.ship.ca_file, "ship.ca_file")
+
+
+def _check_certificates(path: str | None, key: str) -> None:
+    if path is None:
+        return
+    settings.check_path(path, key)
+    # Only here: few need it, and it costs a process that does not ship 5 MB.
+    import ssl
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except ssl.SSLError:
+        raise settings.ConfigError(f"{key}: {path} holds no certificates, expected PEM") from None
+    except OSError as error:
+        raise settings.ConfigError(f"{key}: {path} cannot be read: {error.strerror}") from None
 
 
 def token(config: Config) -> str | None:

@@ -45,7 +45,7 @@ class Service:
             _vendors(settings),
         )
         self._spool = Spool(state_dir / "spool.sqlite", settings.ship.spool_bytes)
-        self._shipper = _shipper(settings, self._spool)
+        self._shipper = Shipper(self._spool, settings.ship)
         inventory = Inventory(state_dir / "inventory.json")
         self._slots = Slots(inventory, vendors, sysfs)
         expected = [place for vendor in vendors for place in inventory.expected(vendor)]
@@ -167,7 +167,7 @@ class Service:
         fields: dict[str, Value] = {
             "version": __version__,
             "schema": float(SCHEMA),
-            "shipping": self._shipper.state.name.lower(),
+            "shipping": self._shipper.state.value,
             "spool_points": float(self._spool.points),
             "spool_bytes": float(self._spool.bytes),
             "spool_degraded": float(self._spool.degraded is not None),
@@ -177,11 +177,6 @@ class Service:
         if self._shipper.clock_offset_seconds is not None:
             fields["clock_offset_seconds"] = self._shipper.clock_offset_seconds
         return fields
-
-
-def _shipper(settings: config.Config, spool: Spool) -> Shipper:
-    ship = settings.ship
-    return Shipper(spool, ship.url, config.token(settings), ship.org, ship.bucket)
 
 
 def _node_tags(settings: config.Config) -> dict[str, str]:

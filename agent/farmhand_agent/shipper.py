@@ -3,16 +3,16 @@
 import logging
 import random
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from email.utils import parsedate_to_datetime
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from farmhand_agent.reading import clean
-from farmhand_agent.spool import Batch, Spool, boot_time_ns
+from farmhand_agent.clock import Clock
+from farmhand_agent.config import Ship
+from farmhand_agent.spool import Batch, Spool
+from farmhand_agent.wire import TOO_LARGE, Answer, Kind, Wire
 
 log = logging.getLogger(__name__)
 
@@ -22,13 +22,8 @@ POST_POINTS = 5_000
 BACKLOG_BYTES_PER_SECOND = 2_000_000
 """The backlog drains no faster, so that a farm coming back does not flood its store."""
 
-CONNECT_SECONDS = 3.0
-ANSWER_SECONDS = 12.0
-"""Longest silence of a store that has been asked."""
-
 BACKOFF_FIRST_SECONDS = 1.0
 BACKOFF_CAP_SECONDS = 60.0
-RETRY_AFTER_CAP_SECONDS = 300.0
 HOLD_SECONDS = 60.0
 IDLE_SECONDS = 60.0
 
@@ -41,32 +36,19 @@ REJECTED_BYTES = 1_000_000
 REJECTED_LOG_SECONDS = 3600.0
 
 
-class Clock:
-    """Time as the shipper sees it; tests bring their own."""
+class State(StrEnum):
+    """How shipping goes, in a word."""
 
-    def time(self) -> float:
-        """Seconds of the wall clock."""
-        return time.time()
-
-    def monotonic(self) -> float:
-        """Seconds that never jump."""
-        return time.monotonic()
-
-    def boot_time_ns(self) -> int:
-        """When this machine booted, by the wall clock as it stands now."""
-        return boot_time_ns()
-
-    def wait(self, event: threading.Event, seconds: float) -> None:
-        """Wait so long, or until the event is set."""
-        event.wait(seconds)
+    SHIPPING = "shipping"
+    RETRYING = "retrying"
+    HELD = "held"
 
 
-class State(Enum):
-    """How shipping goes."""
-
-    SHIPPING = "readings are accepted"
-    RETRYING = "the store cannot be reached or is busy; readings wait and are tried again"
-    HELD = "the store refuses whatever it is sent; readings wait and are tried each minute"
+_SAID = {
+    State.SHIPPING: "readings are accepted",
+    State.RETRYING: "the store cannot be reached or is busy; readings wait and are tried again",
+    State.HELD: "the store refuses whatever it is sent; readings wait and are tried each minute",
+}
 
 
 class Shipper:
@@ -77,27 +59,23 @@ class Shipper:
     order. Failures of the way are retried for ever. A refused reading is found by halving, kept
     in `rejected.lp` beside the spool and counted as dropped, but only once the store has accepted
     another one since: a store that refuses everything has a fault of its own. Refused readings
-    that a wrong clock dated are dated again by the store's clock.
+    that a wrong clock dated are dated again by the store's clock first, those of earlier boots as
+    well as it is known (`spool_boot`).
     """
 
     def __init__(
         self,
         spool: Spool,
-        url: str,
-        token: str | None,
-        org: str,
-        bucket: str,
+        ship: Ship,
         *,
-        verify_tls: bool = True,
-        ca_file: Path | None = None,
         rng: random.Random | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._spool = spool
+        self._ship = ship
         self._clock = clock or Clock()
         self._rng = rng or random.Random()
-        options = {"verify_ssl": verify_tls, "ssl_ca_cert": ca_file and str(ca_file)}
-        self._wire = _Wire(self._clock, bucket, url=url, token=token, org=org, **options)
+        self._wire = Wire(ship, self._clock)
         self._rejected = _Rejected(spool.path.with_name("rejected.lp"), self._clock)
         self._thread = threading.Thread(target=self._run, name="shipper", daemon=True)
         self._stopping = threading.Event()
@@ -121,6 +99,11 @@ class Shipper:
 
     def start(self) -> None:
         """Begin to ship."""
+        if not self._ship.verify_tls and self._ship.url.startswith("https:"):
+            log.warning(
+                "ship.verify_tls is false: whoever answers for %s gets the token and the readings",
+                self._ship.url,
+            )
         self._thread.start()
 
     @property
@@ -153,7 +136,7 @@ class Shipper:
     def _flush(self) -> None:
         while self._clock.monotonic() < self._flush_until:
             batches = self._live() or self._backlog()
-            if not batches or self._deliver(batches).kind is not _Kind.ACCEPTED:
+            if not batches or self._deliver(batches).kind is not Kind.ACCEPTED:
                 return
 
     def _live(self) -> list[Batch]:
@@ -177,12 +160,12 @@ class Shipper:
         except Exception:
             # A shipper that is gone would go unnoticed until the spool is full.
             log.exception("shipping failed in an unforeseen way")
-            answer = _Answer(_Kind.UNREACHABLE, "internal error")
-        if answer.kind is _Kind.ACCEPTED:
+            answer = Answer(Kind.UNREACHABLE, "internal error")
+        if answer.kind is Kind.ACCEPTED:
             self._failures = 0
             self._enter(State.SHIPPING)
             return self._pace(batches)
-        if answer.kind is _Kind.FORBIDDEN:
+        if answer.kind is Kind.FORBIDDEN:
             self._enter(State.HELD, answer.reason)
             return HOLD_SECONDS
         return self._backoff(answer)
@@ -191,13 +174,13 @@ class Shipper:
         more = self._spool.points > 0
         return more * sum(len(batch.body) for batch in batches) / BACKLOG_BYTES_PER_SECOND
 
-    def _backoff(self, answer: "_Answer") -> float:
+    def _backoff(self, answer: Answer) -> float:
         """Pause of a random length, so that a farm of agents does not come back as one."""
         longest = min(BACKOFF_FIRST_SECONDS * 2.0 ** min(self._failures, 16), BACKOFF_CAP_SECONDS)
         self._failures += 1
         if self._failures > 1:
             # A single failure may be a kept connection that the store closed as we used it.
-            state = State.HELD if answer.kind is _Kind.REFUSED else State.RETRYING
+            state = State.HELD if answer.kind is Kind.REFUSED else State.RETRYING
             self._enter(state, answer.reason)
         return answer.retry_after_seconds + self._rng.uniform(0.0, longest)
 
@@ -205,50 +188,52 @@ class Shipper:
         if state is not self._state:
             self._state = state
             level = logging.INFO if state is State.SHIPPING else logging.WARNING
-            log.log(level, "%s%s", state.value, f": {reason}" if reason else "")
+            log.log(level, "%s%s", _SAID[state], f": {reason}" if reason else "")
 
     # -- delivery --
 
-    def _deliver(self, batches: Sequence[Batch]) -> "_Answer":
+    def _deliver(self, batches: Sequence[Batch]) -> Answer:
         answer = self._post(batch.body for batch in batches)
-        if answer.kind is _Kind.ACCEPTED:
+        if answer.kind is Kind.ACCEPTED:
             self._spool.ack([batch.id for batch in batches])
-        elif answer.status == _TOO_LARGE and len(batches) > 1:
+        elif answer.status == TOO_LARGE and len(batches) > 1:
             answer = self._deliver(batches[: len(batches) // 2])
-        elif answer.kind is _Kind.REFUSED:
+        elif answer.kind is Kind.REFUSED:
             answer = self._sift(batches, answer)
         return answer
 
-    def _post(self, texts: Iterable[bytes]) -> "_Answer":
+    def _post(self, texts: Iterable[bytes]) -> Answer:
         body = b"\n".join(texts)
         answer = self._wire.post(body)
-        if answer.kind is _Kind.ACCEPTED:
+        if self._wire.boot_began_ns is not None:
+            self._spool.learn_boot(self._wire.boot_began_ns)
+        if answer.kind is Kind.ACCEPTED:
             self._accepted_at = self._clock.monotonic()
             self._size.grow()
-        elif answer.kind is _Kind.UNREACHABLE:
+        elif answer.kind is Kind.UNREACHABLE:
             self._size.shrink()
-        elif answer.status == _TOO_LARGE:
+        elif answer.status == TOO_LARGE:
             self._size.limit(len(body) // 2)
         return answer
 
-    def _sift(self, batches: Sequence[Batch], refusal: "_Answer") -> "_Answer":
+    def _sift(self, batches: Sequence[Batch], refusal: Answer) -> Answer:
         """Deliver refused batches in ever smaller parts; set aside what is refused alone."""
         sieve = _Sieve(batches, self._misdated_by, cleared=self._is_cleared(batches))
         answer = refusal
         while sieve.parts and not sieve.is_spent():
             part = sieve.parts.pop()
             answer = self._post(line.text for line in part)
-            if answer.kind is _Kind.ACCEPTED:
+            if answer.kind is Kind.ACCEPTED:
                 sieve.accept(part)
-            elif answer.kind is _Kind.REFUSED:
+            elif answer.kind is Kind.REFUSED:
                 refusal = answer
                 sieve.refuse(part)
             else:
                 break
-        interrupted = answer.kind not in (_Kind.ACCEPTED, _Kind.REFUSED)
+        interrupted = answer.kind not in (Kind.ACCEPTED, Kind.REFUSED)
         if sieve.is_their_fault:
             self._settle(sieve, refusal.reason)
-            return answer if interrupted else _Answer(_Kind.ACCEPTED)
+            return answer if interrupted else Answer(Kind.ACCEPTED)
         if not interrupted:
             self._doubt = _Doubt(batches[0].id, self._clock.monotonic())
         return answer
@@ -277,10 +262,10 @@ class Shipper:
 
         Whole seconds, so that the same batch is dated the same if it is sent again.
         """
-        offset = self.clock_offset_seconds
-        if offset is None or batch.boot_time_ns is None:
+        began_ns = self._spool.boot_began_ns(batch.boot)
+        if began_ns is None:
             return 0
-        seconds = round((self._clock.boot_time_ns() - batch.boot_time_ns) / 1e9 + offset)
+        seconds = round((began_ns - batch.boot_time_ns) / 1e9)
         return seconds * 10**9 if abs(seconds) > MISDATED_SECONDS else 0
 
 
@@ -410,115 +395,3 @@ class _Rejected:
         else:
             newest = (self._path.read_bytes() + text)[-REJECTED_BYTES // 2 :]
             self._path.write_bytes(newest.partition(b"\n")[2])
-
-
-# --- the wire ----------------------------------------------------------------------------------
-
-
-class _Kind(Enum):
-    ACCEPTED = "accepted"
-    REFUSED = "refused"
-    """There is something wrong with the body."""
-    BUSY = "busy"
-    UNREACHABLE = "unreachable"
-    FORBIDDEN = "forbidden"
-    """There is something wrong with the token, the bucket or the URL."""
-
-
-_TOO_LARGE = 413
-_REFUSALS = (400, _TOO_LARGE, 422)
-_BUSY = (408, 425, 429)
-
-
-class _Answer(NamedTuple):
-    kind: _Kind
-    reason: str = ""
-    retry_after_seconds: float = 0.0
-    status: int = 0
-
-
-class _Wire:
-    """The way to the store: influxdb-client, one post at a time, no retries of its own."""
-
-    def __init__(self, clock: Clock, bucket: str, **options: Any) -> None:
-        self._clock = clock
-        self._bucket = bucket
-        self._options = options
-        self._client: Any = None
-        self._write_api: Any = None
-        self.clock_offset_seconds: float | None = None
-
-    def post(self, body: bytes) -> _Answer:
-        """Write line protocol; whatever goes wrong is an answer too."""
-        try:
-            self._open()
-            sent_at = self._clock.time()
-            self._write_api.write(self._bucket, record=body)
-        except Exception as error:
-            return self._failure(error)
-        self._measure_offset(self._client.api_client.last_response.getheader("Date"), sent_at)
-        return _Answer(_Kind.ACCEPTED)
-
-    def close(self) -> None:
-        """Close the connection."""
-        if self._client is not None:
-            self._client.close()
-
-    def _open(self) -> None:
-        if self._client is not None:
-            return
-        # Only here: the import takes 30 MB, which a process that does not ship need not pay.
-        from influxdb_client.client.influxdb_client import InfluxDBClient
-        from influxdb_client.client.write_api import SYNCHRONOUS
-
-        timeout = (int(CONNECT_SECONDS * 1000), int(ANSWER_SECONDS * 1000))
-        self._client = InfluxDBClient(timeout=timeout, **self._options)
-        self._write_api = self._client.write_api(write_options=SYNCHRONOUS)
-
-    def _failure(self, error: Exception) -> _Answer:
-        status = getattr(error, "status", None)
-        if not status:
-            return _Answer(_Kind.UNREACHABLE, clean(str(error) or type(error).__name__))
-        headers = getattr(error, "headers", None) or {}
-        self._measure_offset(headers.get("Date"), self._clock.time())
-        reason = clean(f"HTTP {status}: {getattr(error, 'message', '')}")
-        return _Answer(_kind(status), reason, _retry_after(headers.get("Retry-After")), status)
-
-    def _measure_offset(self, date: str | None, sent_at: float) -> None:
-        """Compare the clocks by the `Date` of an answer, which is cut to whole seconds.
-
-        A new measurement counts only where it differs by more than that, so that the offset
-        stands still while the clocks do.
-        """
-        now = self._clock.time()
-        if date is None or not 0 <= now - sent_at < 2:
-            return
-        try:
-            theirs = parsedate_to_datetime(date).timestamp() + 0.5
-        except ValueError:
-            return
-        offset = theirs - (sent_at + now) / 2
-        known = self.clock_offset_seconds
-        if known is None or abs(offset - known) > 1.0:
-            self.clock_offset_seconds = offset
-
-
-def _kind(status: int) -> _Kind:
-    if status in _REFUSALS:
-        return _Kind.REFUSED
-    if status >= 500 or status in _BUSY:
-        return _Kind.BUSY
-    return _Kind.FORBIDDEN
-
-
-def _retry_after(value: str | None) -> float:
-    """Seconds that the store asks us to wait; it may also name a date."""
-    if not value:
-        return 0.0
-    import urllib3
-
-    try:
-        seconds = urllib3.Retry().parse_retry_after(value)
-    except urllib3.exceptions.InvalidHeader:
-        return 0.0
-    return min(seconds, RETRY_AFTER_CAP_SECONDS)

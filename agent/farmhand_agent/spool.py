@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from farmhand_agent.spool_disk import TROUBLE, Disk, is_damage, is_full, salvage, set_aside
+from farmhand_agent.clock import boot_id, boot_time_ns
+from farmhand_agent.spool_boot import begins
+from farmhand_agent.spool_disk import TROUBLE, Disk, Tally, is_damage, is_full, rebuild
 from farmhand_agent.spool_row import MAX_ROW_BYTES, Ring, Row, Selection
 
 log = logging.getLogger(__name__)
@@ -29,9 +31,11 @@ class Batch(NamedTuple):
     points: int
     body: bytes
     """Line protocol, lines joined by newlines."""
-    boot_time_ns: int | None
-    """When this machine booted, by the wall clock of the moment of `put`; the clock was wrong by
-    as much as this differs from the true time. None when it was put in an earlier boot."""
+    boot: str
+    """Names the boot of the machine in which it was put; see `Spool.boot_began_ns`."""
+    boot_time_ns: int
+    """When that boot began by the wall clock of the moment of `put`; the clock was wrong by as
+    much as this differs from the true time."""
 
 
 class Spool:
@@ -60,6 +64,7 @@ class Spool:
         path: Path,
         cap_bytes: int,
         *,
+        boot: str | None = None,
         boot_time: Callable[[], int] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -69,7 +74,8 @@ class Spool:
         self._cap_bytes = cap_bytes
         self._boot_time = boot_time or boot_time_ns
         self._monotonic = monotonic
-        self._boot = _boot_id()
+        self._boot = boot or boot_id()
+        self._boots: dict[str, int] = {}
         self._lock = threading.RLock()
         self._arrived = threading.Event()
         self._disk: Disk | None = None
@@ -118,6 +124,25 @@ class Spool:
             removed += self._on_disk(lambda disk: disk.remove(ids)) or 0
             self._dropped_unsaved += min(refused_points, removed)
             self._save_dropped()
+
+    def learn_boot(self, began_ns: int) -> None:
+        """Note when this boot really began; it is kept for a later boot that ships its readings.
+
+        Earlier boots of which it was never learned are judged by it, see `spool_boot`.
+        """
+        with self._lock:
+            noted = self._disk.boots if self._disk else self._boots
+            if noted.get(self._boot) == began_ns:
+                return
+            self._boots[self._boot] = began_ns
+            rows = self._on_disk(lambda disk: disk.last_of_earlier_boots(self._boot)) or []
+            self._boots |= begins(rows, self._boots, began_ns)
+            self._on_disk(lambda disk: disk.learn(self._boots))
+
+    def boot_began_ns(self, boot: str) -> int | None:
+        """When a boot really began, as well as it is known; None before it was learned."""
+        with self._lock:
+            return self._boots.get(boot)
 
     @property
     def last_id(self) -> int:
@@ -172,8 +197,7 @@ class Spool:
         return row
 
     def _batch(self, row: "Row") -> Batch:
-        same_boot = row.boot == self._boot
-        return Batch(row.id, row.points, row.body, row.boot_time_ns if same_boot else None)
+        return Batch(row.id, row.points, row.body, row.boot, row.boot_time_ns)
 
     def _to_disk(self) -> None:
         """Move what is in memory to disk, oldest first, as far as the disk allows."""
@@ -236,6 +260,7 @@ class Spool:
 
     def _use(self, disk: "Disk") -> None:
         self._disk = disk
+        self._boots = disk.boots | self._boots
         self._count_dropped()
         if self._ring and self._ring.first.id <= disk.last_id:
             self._ring.renumber(disk.last_id + 1)
@@ -263,40 +288,16 @@ class Spool:
 
     def _quarantine(self, damage: Exception) -> None:
         """Set the damaged file aside and go on with a new one that holds what could be read."""
-        waiting = self._disk.points if self._disk else 0
+        known = Tally(self._disk.points if self._disk else 0, self._dropped_on_disk)
         self._drop_disk()
         try:
-            aside = set_aside(self.path)
+            aside, lost = rebuild(self.path, self._cap_bytes, known)
             self.quarantined_total += 1
-            # The new file starts its own count.
-            dropped, self._dropped_on_disk = self._dropped_on_disk, 0
-            self._dropped_unsaved += dropped
-            disk = Disk(self.path, self._cap_bytes)
-            self._use(disk)
-            saved, tally = salvage(aside, disk)
+            self._use(Disk(self.path, self._cap_bytes))
         except TROUBLE as error:
             self._degrade(error)
             return
-        self._use(disk)
-        lost = max(max(waiting, tally.points) - saved, 0)
-        self._dropped_unsaved += lost + max(tally.dropped - dropped, 0)
-        self._save_dropped()
         log.warning("spool damaged (%s): kept as %s, %d readings lost", damage, aside.name, lost)
-
-
-def boot_time_ns() -> int:
-    """When this machine booted, by its wall clock as it stands now, in nanoseconds.
-
-    It changes only when the wall clock is set, so a difference is how far the clock was moved.
-    """
-    return time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-
-
-def _boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return f"unknown since {time.time_ns()}"
 
 
 def _parts(lines: Sequence[str]) -> Iterator[list[str]]:

@@ -5,7 +5,7 @@ import logging
 import os
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +31,8 @@ PRAGMA synchronous = FULL;
 PRAGMA journal_size_limit = -1;
 PRAGMA secure_delete = OFF;
 PRAGMA temp_store = MEMORY;
-PRAGMA cache_size = -512;
+PRAGMA cache_size = -256;
+PRAGMA mmap_size = 0;
 PRAGMA wal_autocheckpoint = {_LOG_PAGES};
 """
 
@@ -54,6 +55,8 @@ CREATE TABLE IF NOT EXISTS batch (
 CREATE TABLE IF NOT EXISTS tally (
     only INTEGER PRIMARY KEY CHECK (only = 0), points INTEGER NOT NULL, dropped INTEGER NOT NULL,
     crc INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS boot (
+    id TEXT PRIMARY KEY, began_ns INTEGER NOT NULL, crc INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS filler (body BLOB NOT NULL);
 INSERT OR IGNORE INTO tally SELECT 0, 0, 0, {Tally(0, 0).checksum()}
     WHERE NOT EXISTS (SELECT 1 FROM batch);
@@ -65,6 +68,10 @@ _SELECT = f"""
 SELECT {_COLUMNS} FROM batch
 WHERE id > ? AND id <= ? AND id NOT IN (SELECT id FROM gone) ORDER BY id
 """  # noqa: S608 - the columns are a constant
+_LAST_OF_EARLIER_BOOTS = f"""
+SELECT {_COLUMNS} FROM batch
+WHERE id IN (SELECT max(id) FROM batch WHERE boot <> ? GROUP BY boot) ORDER BY id DESC
+"""  # noqa: S608 - likewise
 _SALVAGE = (
     f"SELECT {_COLUMNS} FROM batch ORDER BY id",  # noqa: S608 - likewise
     f"SELECT {_COLUMNS} FROM batch ORDER BY id DESC",  # noqa: S608 - likewise
@@ -78,6 +85,16 @@ def _tally(connection: sqlite3.Connection) -> Tally | None:
     return tally if tally and tally.checksum() == row[2] else None
 
 
+def _boots(connection: sqlite3.Connection) -> dict[str, int]:
+    """Read when boots began; without those that are not as they were written."""
+    rows = connection.execute("SELECT id, began_ns, crc FROM boot")
+    return {boot: began for boot, began, crc in rows if crc == _boot_checksum(boot, began)}
+
+
+def _boot_checksum(boot: str, began_ns: int) -> int:
+    return zlib.crc32(f"{boot} {began_ns}".encode())
+
+
 class DamagedError(Exception):
     """The file is a database, but not a sound one."""
 
@@ -89,16 +106,18 @@ TROUBLE = (sqlite3.Error, OSError, ArithmeticError, TypeError, ValueError, Damag
 class Disk:
     """The spool's file: one connection, which locks every other process out.
 
+    `points` and `bytes` wait in it, `dropped` points are counted, `boots` says when boots began.
     Every method may raise sqlite3.Error or OSError; what it was doing is then undone.
     """
 
     def __init__(self, path: Path, cap_bytes: int) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._path = path
-        self._ballast = path.with_name(f"{path.name}-ballast")
+        self._ballast = _ballast_of(path)
         self._ballast.unlink(missing_ok=True)
-        if path.exists() and not path.stat().st_size and not _log_of(path).exists():
-            raise DamagedError("it is empty")
+        _finish_rebuild(path)
+        if path.exists() and path.stat().st_size < _PAGE_BYTES:
+            # SQLite would take it for a new one, and forget its log.
+            raise DamagedError("it is cut off")
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         path.chmod(0o600)
         self._hides = False
@@ -126,6 +145,8 @@ class Disk:
             raise DamagedError("its counts are wrong")
         self.dropped = tally.dropped
         self.last_id = self._last_id()
+        self._connection.execute("DELETE FROM boot WHERE id NOT IN (SELECT boot FROM batch)")
+        self.boots = _boots(self._connection)
         self._fit((cap_bytes - _LOG_BYTES) // self._number("PRAGMA page_size"))
 
     def insert(self, row: Row) -> bool:
@@ -170,13 +191,30 @@ class Disk:
         self.dropped += points
         return True
 
-    def close(self) -> None:
+    def last_of_earlier_boots(self, boot: str) -> list[Row]:
+        """The last row of each boot but one, the latest boot first."""
+        return list(_sound(self._connection.execute(_LAST_OF_EARLIER_BOOTS, (boot,)), []))
+
+    def learn(self, boots: Mapping[str, int]) -> None:
+        """Note when boots began; a full disk does not get to know."""
+        rows = [(boot, began, _boot_checksum(boot, began)) for boot, began in boots.items()]
+        try:
+            with self._transaction():
+                self._connection.executemany("INSERT OR REPLACE INTO boot VALUES (?, ?, ?)", rows)
+        except sqlite3.OperationalError as error:
+            if not is_full(error):
+                raise
+        self.boots |= boots
+
+    def close(self, *, hold_room: bool = True) -> None:
         """Let go of the file; room for the next start's log is held by a file of zeros.
 
         SQLite removes the log as it closes, and could not make a new one on a full disk.
         """
         with contextlib.suppress(sqlite3.Error):
             self._connection.close()
+        if not hold_room:
+            return
         try:
             # A little less than the log, or it would not fit where the log was.
             self._ballast.write_bytes(bytes((_LOG_PAGES_LARGEST - 1) * _PAGE_BYTES))
@@ -243,11 +281,15 @@ class Disk:
                 )
 
     def _contract(self, pages: int) -> None:
-        """Shrink a file that was made under a larger cap."""
+        """Shrink a file that was made under a larger cap; on a full disk, at another start."""
         live = "SELECT page_count - freelist_count FROM pragma_page_count, pragma_freelist_count"
         while self._number(live) > pages - _FILLER_PAGES and self._evict(MAX_ROW_BYTES):
             pass
-        self._connection.execute("VACUUM")
+        try:
+            self._connection.execute("VACUUM")
+        except sqlite3.OperationalError as error:
+            if not is_full(error):
+                raise
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _evict(self, wanted_bytes: int) -> bool:
@@ -387,23 +429,70 @@ def is_full(error: Exception) -> bool:
     return getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
 
 
-def _log_of(path: Path) -> Path:
-    return path.with_name(f"{path.name}-wal")
+def _sides_of(path: Path) -> list[Path]:
+    """SQLite's log, and the journal of the moment before there is a log."""
+    return [path.with_name(f"{path.name}{suffix}") for suffix in ("-wal", "-journal")]
 
 
-def set_aside(path: Path) -> Path:
+def _ballast_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}-ballast")
+
+
+def _fresh(path: Path) -> Path:
+    return path.with_name(f"{path.name}-new")
+
+
+def rebuild(path: Path, cap_bytes: int, known: Tally) -> tuple[Path, int]:
+    """Put a sound file with all that can be read in the place of a damaged one.
+
+    Whenever it is interrupted, the next start begins anew or finds it done. `known` is what was
+    known of the file's counts, zeros where nothing was. Returns where the damaged file is kept,
+    and how many points are lost; the new file counts them as dropped.
+    """
+    fresh = _fresh(path)
+    _remove(fresh)
+    disk = Disk(fresh, cap_bytes)
+    try:
+        saved, found = _salvage(path, disk)
+        lost = max(max(known.points, found.points) - saved, 0)
+        disk.add_dropped(max(known.dropped, found.dropped) + lost)
+    finally:
+        disk.close(hold_room=False)
+    if any(side.exists() for side in _sides_of(fresh)):
+        raise OSError("the new file could not be completed")
+    aside = _set_aside(path)
+    fresh.rename(path)
+    return aside, lost
+
+
+def _finish_rebuild(path: Path) -> None:
+    """Do what is left of a rebuild that was interrupted."""
+    fresh = _fresh(path)
+    if fresh.exists() and not path.exists():
+        # The damaged file was set aside, so the new one was complete; the old log is not its own.
+        for side in _sides_of(path):
+            side.unlink(missing_ok=True)
+        fresh.rename(path)
+    _remove(fresh)
+
+
+def _remove(path: Path) -> None:
+    for file in (path, *_sides_of(path), _ballast_of(path)):
+        file.unlink(missing_ok=True)
+
+
+def _set_aside(path: Path) -> Path:
     """Rename a file and its log; of those set aside before, only the newest are kept."""
     prefix = f"{path.name}.corrupt-"
     suffixes = (other.name.removeprefix(prefix) for other in path.parent.glob(f"{prefix}*"))
     numbers = sorted(int(suffix) for suffix in suffixes if suffix.isdecimal())
     for number in numbers[: max(len(numbers) - CORRUPT_FILES_KEPT + 1, 0)]:
-        old = path.with_name(f"{prefix}{number}")
-        old.unlink(missing_ok=True)
-        _log_of(old).unlink(missing_ok=True)
+        _remove(path.with_name(f"{prefix}{number}"))
     aside = path.with_name(f"{prefix}{numbers[-1] + 1 if numbers else 1}")
     path.rename(aside)
-    if _log_of(path).exists():
-        _log_of(path).rename(_log_of(aside))
+    for side, side_aside in zip(_sides_of(path), _sides_of(aside), strict=True):
+        if side.exists():
+            side.rename(side_aside)
     return aside
 
 
@@ -411,14 +500,19 @@ def set_aside(path: Path) -> Path:
 _UNREADABLE = (sqlite3.Error, ValueError)
 
 
-def salvage(aside: Path, disk: Disk) -> tuple[int, Tally]:
+def _salvage(damaged: Path, disk: Disk) -> tuple[int, Tally]:
     """Copy the readable rows of a damaged file; from both ends, for the damage may be in between.
 
     Returns how many points were saved, and what the old file counted, zeros where it cannot be
     read.
     """
     saved = last = 0
-    with contextlib.closing(_connect(aside)) as connection:
+    with contextlib.closing(_connect(damaged)) as connection:
+        with contextlib.suppress(*_UNREADABLE):
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            # A file that was cut off is read as far as it goes, instead of not at all.
+            connection.execute("PRAGMA writable_schema = ON")
+            disk.learn(_boots(connection))
         for row in _sound(_readable(connection, _SALVAGE[0]), []):
             disk.insert(row)
             saved += row.points

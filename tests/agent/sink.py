@@ -1,8 +1,9 @@
 """A store that records what it accepted, and fails as it is told to."""
 
+import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 from urllib.parse import parse_qs, urlsplit
@@ -21,11 +22,14 @@ class Answer(NamedTuple):
     hang_up: bool = False
     """Close the connection instead of answering."""
     body: bytes = b""
+    trickle: bool = False
+    """Send the answer byte by byte without an end, until the sink is closed."""
 
 
 OK = Answer()
 HANG_UP = Answer(0, hang_up=True)
 ACK_LOST = Answer(0, accept=True, hang_up=True)
+TRICKLE = Answer(0, trickle=True)
 
 
 class Post(NamedTuple):
@@ -42,12 +46,13 @@ class Sink:
 
     `script` holds answers for the next posts; when it is empty `always` applies. A line for which
     `is_bad` holds makes the whole post a 400, as InfluxDB 2 does; with `keeps_good_lines` the good
-    ones are kept and the status is 422.
+    ones are kept and the status is 422. With a context it speaks TLS.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.posts: list[Post] = []
         self.accepted: list[str] = []
+        self.connections = 0
         self.script: list[Answer] = []
         self.always = OK
         self.is_bad: Callable[[str], bool] = lambda _line: False
@@ -55,13 +60,21 @@ class Sink:
         self.max_body_bytes = 10_000_000
         self.date: str | None = None
         self._changed = threading.Condition()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
+        self._server = _Server(self)
+        self.closed = threading.Event()
+        self._scheme = "http"
+        if tls is not None:
+            self._scheme = "https"
+            listening = self._server.socket
+            # The handshake is made by the first read, in the connection's own thread.
+            self._server.socket = tls.wrap_socket(
+                listening, server_side=True, do_handshake_on_connect=False
+            )
 
     @property
     def url(self) -> str:
         """Where the sink listens."""
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_port}"
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         """Wait for a condition about what was posted.
@@ -80,6 +93,7 @@ class Sink:
 
     def close(self) -> None:
         """Stop answering."""
+        self.closed.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -104,42 +118,66 @@ class Sink:
             return OK
         return Answer(422, accept=True) if self.keeps_good_lines else Answer(400)
 
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        sink = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
 
-            def do_POST(self) -> None:
-                url = urlsplit(self.path)
-                assert url.path == "/api/v2/write"
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                about = (self.headers.get("Authorization"), url.query)
-                answer = sink.answer(body.decode().split("\n"), len(body), about)
-                if answer.hang_up:
-                    self.close_connection = True
-                    return
-                self.send_response(answer.status)
-                for name, value in answer.headers:
-                    self.send_header(name, value)
-                if answer.status != 204:
-                    self.send_header("Content-Length", str(len(answer.body)))
-                self.end_headers()
-                self.wfile.write(answer.body)
+    def __init__(self, sink: Sink) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.sink = sink
 
-            def date_time_string(self, timestamp: float | None = None) -> str:
-                return sink.date or super().date_time_string(timestamp)
+    def handle_error(self, *_: object) -> None:
+        """A client that goes away is part of the play."""
 
-            def log_message(self, *_: object) -> None:
-                """Keep the test's output clean."""
 
-        return Handler
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def setup(self) -> None:
+        super().setup()
+        assert isinstance(self.server, _Server)
+        self._sink = self.server.sink
+        self._sink.connections += 1
+
+    def do_POST(self) -> None:
+        url = urlsplit(self.path)
+        assert url.path == "/api/v2/write"
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        about = (self.headers.get("Authorization"), url.query)
+        answer = self._sink.answer(body.decode().split("\n"), len(body), about)
+        if answer.hang_up or answer.trickle:
+            self.close_connection = True
+            if answer.trickle:
+                self._trickle()
+        else:
+            self._respond(answer)
+
+    def _respond(self, answer: Answer) -> None:
+        self.send_response(answer.status)
+        for name, value in answer.headers:
+            self.send_header(name, value)
+        if answer.status != 204:
+            self.send_header("Content-Length", str(len(answer.body)))
+        self.end_headers()
+        self.wfile.write(answer.body)
+
+    def _trickle(self) -> None:
+        self.wfile.write(b"HTTP/1.1 204 No Content\r\nX-Slow: ")
+        with suppress(OSError):
+            while not self._sink.closed.wait(0.01):
+                self.wfile.write(b".")
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return self._sink.date or super().date_time_string(timestamp)
+
+    def log_message(self, *_: object) -> None:
+        """Keep the test's output clean."""
 
 
 @contextmanager
-def running_sink() -> Iterator[Sink]:
+def running_sink(tls: ssl.SSLContext | None = None) -> Iterator[Sink]:
     """Run a sink on a free port."""
-    sink = Sink()
+    sink = Sink(tls)
     thread = threading.Thread(target=sink.serve)
     thread.start()
     try:

@@ -6,14 +6,27 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from email.utils import formatdate
 from pathlib import Path
 
 import pytest
 
-from farmhand_agent.shipper import Clock, Shipper, State
+from farmhand_agent.clock import Clock
+from farmhand_agent.config import Ship
+from farmhand_agent.shipper import Shipper, State
 from farmhand_agent.spool import Spool
-from tests.agent.sink import ACK_LOST, HANG_UP, OK, PATIENCE_SECONDS, Answer, Sink, running_sink
+from farmhand_agent.spool_boot import EARLIEST_NS
+from tests.agent.sink import (
+    ACK_LOST,
+    HANG_UP,
+    OK,
+    PATIENCE_SECONDS,
+    TRICKLE,
+    Answer,
+    Sink,
+    running_sink,
+)
 
 CAP = 4 * 2**20
 
@@ -23,6 +36,7 @@ class QuickClock(Clock):
 
     def __init__(self) -> None:
         self.pauses: list[float] = []
+        self.paused = threading.Event()
         self.gate = threading.Event()
         self.gate.set()
         self._now = 0.0
@@ -33,6 +47,7 @@ class QuickClock(Clock):
     def wait(self, event: threading.Event, seconds: float) -> None:  # noqa: ARG002 - the interface
         if seconds:
             self.pauses.append(seconds)
+            self.paused.set()
             self.gate.wait(PATIENCE_SECONDS)
         self._now += seconds
 
@@ -63,7 +78,10 @@ def shipper(spool: Spool, sink: Sink, clock: QuickClock) -> Iterator[Shipper]:
 
 
 def make(spool: Spool, sink: Sink, clock: QuickClock) -> Shipper:
-    return Shipper(spool, sink.url, "s3cret", "org", "farm", rng=random.Random(1), clock=clock)
+    token_file = spool.path.with_name("token")
+    token_file.write_text("s3cret")
+    ship = Ship(url=sink.url, token_file=str(token_file), org="org", bucket="farm")
+    return Shipper(spool, ship, rng=random.Random(1), clock=clock)
 
 
 def finish(shipper: Shipper, clock: QuickClock) -> None:
@@ -214,11 +232,16 @@ def test_a_refused_token_holds_everything(
 ) -> None:
     """Nothing is dropped for a wrong token or bucket; it is tried each minute, and said once."""
     sink.script = [Answer(status)] * 4
+    clock.gate.clear()
     spool.put(lines(1))
     with caplog.at_level(logging.INFO, "farmhand_agent.shipper"):
         shipper.start()
+        assert clock.paused.wait(PATIENCE_SECONDS)
+        assert shipper.state == "held"
+        clock.gate.set()
         sink.wait_until(lambda: sink.accepted == lines(1))
         finish(shipper, clock)
+    assert shipper.state == "shipping"
     assert clock.pauses[:4] == [60.0] * 4
     assert spool.dropped_points_total == 0
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
@@ -377,18 +400,6 @@ def test_the_clock_offset_is_the_stores_date_minus_ours(
     assert shipper.clock_offset_seconds == pytest.approx(3600, abs=10)
 
 
-def test_a_date_that_makes_no_sense_is_passed_over(
-    spool: Spool, sink: Sink, clock: QuickClock, shipper: Shipper
-) -> None:
-    """A store without a clock still takes readings."""
-    sink.date = "yesterday"
-    spool.put(lines(1))
-    shipper.start()
-    sink.wait_until(lambda: sink.accepted == lines(1))
-    finish(shipper, clock)
-    assert shipper.clock_offset_seconds is None
-
-
 class TestWrongClock:
     """Readings dated by a clock that was wrong, and a store that takes no absurd times."""
 
@@ -430,6 +441,69 @@ class TestWrongClock:
         sink.wait_until(lambda: sink.accepted == lines(1))
 
 
+class TestEarlierBoot:
+    """Readings that a boot with a wrong clock left behind, shipped by a boot that knows better."""
+
+    UPTIME_NS = 1000 * 10**9
+
+    @pytest.fixture
+    def path(self, tmp_path: Path, sink: Sink) -> Path:
+        """Path of a spool whose store takes no time before 2026."""
+        sink.is_bad = lambda text: stamp(text) < EARLIEST_NS
+        return tmp_path / "spool.sqlite"
+
+    def deliver(self, path: Path, sink: Sink, clock: QuickClock, count: int) -> list[int]:
+        """Ship everything in a new boot; the times under which the store took it."""
+        spool = Spool(path, CAP, boot="now")
+        shipper = make(spool, sink, clock)
+        shipper.start()
+        sink.wait_until(lambda: len(sink.accepted) == count)
+        finish(shipper, clock)
+        assert (spool.points, spool.dropped_points_total) == (0, 0)
+        spool.close()
+        return [stamp(text) for text in sink.accepted]
+
+    def test_what_was_learned_then_is_used_now(
+        self, path: Path, sink: Sink, clock: QuickClock
+    ) -> None:
+        """The store answered in that boot, if only to say that it is busy."""
+        began_ns = clock.boot_time_ns() - 86400 * 10**9
+        with closing(Spool(path, CAP, boot="then", boot_time=lambda: 0)) as spool:
+            spool.put([line(1, self.UPTIME_NS), line(2, self.UPTIME_NS + 5)])
+            spool.learn_boot(began_ns)
+        times = self.deliver(path, sink, clock, 2)
+        assert times[1] - times[0] == 5
+        assert abs(times[0] - began_ns - self.UPTIME_NS) <= 10**9
+
+    def test_a_boot_that_never_met_the_store_ended_as_the_next_began(
+        self, path: Path, sink: Sink, clock: QuickClock
+    ) -> None:
+        """Its clock was impossible: it is dated as late as can be, and nothing is dropped."""
+        with closing(Spool(path, CAP, boot="then", boot_time=lambda: 0)) as spool:
+            spool.put([line(1, self.UPTIME_NS)])
+            spool.put([line(2, self.UPTIME_NS + 7 * 10**9)])
+        times = self.deliver(path, sink, clock, 2)
+        assert times[1] - times[0] == 7 * 10**9
+        assert abs(times[1] - clock.boot_time_ns()) <= 3 * 10**9
+
+    def test_a_clock_that_was_set_later_in_that_boot_is_believed(
+        self, path: Path, sink: Sink, clock: QuickClock
+    ) -> None:
+        """What came before it was set is dated by it."""
+        began_ns = clock.boot_time_ns() - 86400 * 10**9
+        boot_times = iter([0, began_ns])
+        with closing(Spool(path, CAP, boot="then", boot_time=lambda: next(boot_times))) as spool:
+            spool.put([line(1, self.UPTIME_NS)])
+            spool.put([line(2, began_ns + self.UPTIME_NS + 5)])
+        times = self.deliver(path, sink, clock, 2)
+        assert sorted(times)[0] == pytest.approx(began_ns + self.UPTIME_NS, abs=1e9)
+        assert began_ns + self.UPTIME_NS + 5 in times
+
+
+def stamp(text: str) -> int:
+    return int(text.rpartition(" ")[2])
+
+
 def test_a_right_clock_leaves_refused_readings_as_they_are(
     spool: Spool, sink: Sink, clock: QuickClock, shipper: Shipper, tmp_path: Path
 ) -> None:
@@ -458,7 +532,7 @@ def test_stop_does_not_wait_for_a_stuck_store(spool: Spool) -> None:
     """A store that never answers cannot keep the agent from ending; the readings stay."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        shipper = Shipper(spool, f"http://127.0.0.1:{port}", None, "org", "farm")
+        shipper = Shipper(spool, Ship(url=f"http://127.0.0.1:{port}"))
         spool.put(lines(1))
         shipper.start()
         connection, _ = server.accept()
@@ -468,9 +542,37 @@ def test_stop_does_not_wait_for_a_stuck_store(spool: Spool) -> None:
     shipper.stop(PATIENCE_SECONDS)
 
 
+def test_stop_does_not_wait_for_an_answer_that_trickles(spool: Spool, sink: Sink) -> None:
+    """Nor for one that comes byte by byte; the readings stay."""
+    sink.always = TRICKLE
+    shipper = Shipper(spool, Ship(url=sink.url))
+    spool.put(lines(1))
+    shipper.start()
+    sink.wait_until(lambda: len(sink.posts) == 1)
+    shipper.stop(0.01)
+    assert spool.points == 1
+    sink.close()
+    shipper.stop(PATIENCE_SECONDS)
+    assert not shipper.is_alive
+
+
 def test_stop_before_start_is_nothing(shipper: Shipper) -> None:
     """A service that failed to start may still stop its parts."""
     shipper.stop(0.0)
+
+
+@pytest.mark.parametrize(
+    ("url", "warnings"), [("https://127.0.0.1:1", 1), ("http://127.0.0.1:1", 0)]
+)
+def test_an_unproven_server_is_warned_of_at_each_start(
+    spool: Spool, caplog: pytest.LogCaptureFixture, url: str, warnings: int
+) -> None:
+    """Whoever switched it off for a moment is reminded."""
+    shipper = Shipper(spool, Ship(url=url, verify_tls=False))
+    shipper.start()
+    shipper.stop(PATIENCE_SECONDS)
+    said = [record.getMessage() for record in caplog.records]
+    assert [text.startswith("ship.verify_tls is false: ") for text in said] == [True] * warnings
 
 
 def test_an_outage_is_said_once(

@@ -192,17 +192,16 @@ def test_readings_and_counts_survive_a_restart(path: Path) -> None:
         assert (spool.points, spool.dropped_points_total, spool.last_id) == (2, 1, last)
 
 
-def test_the_boot_time_is_told_only_for_this_boot(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Readings of an earlier boot cannot be dated again: nobody knows how far its clock was off."""
-    spool = Spool(path, CAP, boot_time=lambda: 1234)
+def test_a_reading_keeps_the_boot_and_the_clock_of_its_put(path: Path) -> None:
+    """By them it can be dated again, should the clock of that boot prove wrong."""
+    spool = Spool(path, CAP, boot="one", boot_time=lambda: 1234)
     spool.put(["a 1"])
-    assert [batch.boot_time_ns for batch in spool.batches()] == [1234]
     spool.close()
-    monkeypatch.setattr("farmhand_agent.spool._boot_id", lambda: "another boot")
-    with opened(path) as spool:
-        assert [batch.boot_time_ns for batch in spool.batches()] == [None]
+    spool = Spool(path, CAP, boot="two", boot_time=lambda: 9999)
+    try:
+        assert [(batch.boot, batch.boot_time_ns) for batch in spool.batches()] == [("one", 1234)]
+    finally:
+        spool.close()
 
 
 def test_ids_are_never_used_again(path: Path) -> None:
