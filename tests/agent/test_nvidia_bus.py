@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from farmhand_agent.reading import UNIDENTIFIED
-from farmhand_agent.sources.base import Card, CardLost, CardUnreadable
-from farmhand_agent.sources.nvidia.source import NvidiaSource
+from farmhand_agent.sources.base import Card, CardLost, CardUnreadable, SourceStale
+from farmhand_agent.sources.nvidia.source import REOPEN_NS, NvidiaSource
 from tests import standin
 from tests.standin.bus import Bus
 from tests.standin.captures import farm_state
@@ -148,6 +148,42 @@ def test_a_renumbered_bus_leaves_slot_and_card(farm: standin.State, bus: Bus) ->
     assert [(card.slot, card.card) for card in found] == [
         (bus.slot(number), str(farm.cards[number]["uuid"])) for number in (0, 2)
     ]
+
+
+def test_a_card_that_was_reset_gets_another_handle(
+    source: NvidiaSource, farm: standin.State, calls: list[tuple[str, str]], bus: Bus
+) -> None:
+    """The handle from before a reset may stay lost for ever; its neighbours keep theirs."""
+    before = cards(source)
+    farm.change(1, card=standin.LOST)
+    with pytest.raises(CardLost):
+        source.sample(before[1])
+    farm.change(1, card=0)
+    calls.clear()
+    after = cards(source)
+    opened = [slot for slot, call in calls if call == "nvmlDeviceGetHandleByPciBusId"]
+    assert opened == [bus.slot(1)]
+    assert source.sample(after[1])
+
+
+def test_a_card_that_stays_lost_but_answers_on_the_bus_asks_for_a_new_start(
+    farm: standin.State, bus: Bus
+) -> None:
+    """A fresh connection to the driver is the last resort, and not for one that is really gone."""
+    now = [0]
+    source = NvidiaSource(lambda _slot, _call: None, bus.sysfs, lambda: now[0])
+    source.open()
+    farm.change(1, clock_sm=standin.LOST)
+    now[0] = REOPEN_NS + 1
+    with pytest.raises(CardLost):
+        source.sample(cards(source)[1])
+    with pytest.raises(SourceStale):
+        cards(source)
+    with pytest.raises(CardLost):
+        source.sample(cards(source)[1])
+    bus.fall_off(1)
+    assert len(cards(source)) == 3
+    source.close()
 
 
 def test_the_place_of_a_card_is_part_of_its_facts(source: NvidiaSource, bus: Bus) -> None:

@@ -3,7 +3,7 @@
     make bench
     make bench ARGS="core --cards 100000"
 
-These machines are noisy: quote ratios and medians.
+These machines are noisy: quote ratios and medians. The agent has `make bench-agent`.
 """
 
 import argparse
@@ -11,7 +11,6 @@ import dataclasses
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,14 +18,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import psutil
 
 from farmhand_agent.reading import Reading, fields_of, parse_line, to_line
 from farmhand_collector.block import block_of
 from farmhand_collector.judging import Judge
 from farmhand_collector.store.embedded import EmbeddedStore
-from tests import standin
-from tests.standin.captures import farm_state
 
 RUNS = 5
 START_NS = 1_790_000_000 * 10**9
@@ -135,44 +131,7 @@ def _frame_seconds(cards: int) -> float:
     return median_seconds(frame, 12)
 
 
-def agent(cards: int) -> Iterator[str]:
-    """The agent on a stand-in driver: processor time and memory of all its processes, over 30 s."""
-    del cards
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        library, state = standin.build(directory), directory / "nvml.state"
-        farm_state(state, ["RTX 3090"] * 8).write()
-        config = directory / "agent.json"
-        url = "http://127.0.0.1:9"  # nothing listens there: readings go to the spool
-        config.write_text(json.dumps({"state_dir": str(directory / "state"), "ship": {"url": url}}))
-        process = subprocess.Popen(
-            [sys.executable, "-m", "farmhand_agent.cli", "run", "--config", str(config)],
-            env=standin.environment(library, state),
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            time.sleep(10)
-            assert len(_tree(process.pid)) == 2, "no reader runs: the cards are not read"
-            before = _processor_seconds(process.pid)
-            time.sleep(30)
-            share = (_processor_seconds(process.pid) - before) / 30
-            pss = sum(p.memory_full_info().pss for p in _tree(process.pid))
-        finally:
-            process.terminate()
-            process.wait()
-    yield f"{'agent, 8 cards, 1 s':<24}{share:>12.2%} of a core, {pss / 2**20:.1f} MiB PSS"
-
-
-def _tree(pid: int) -> list[psutil.Process]:
-    process = psutil.Process(pid)
-    return [process, *process.children(recursive=True)]
-
-
-def _processor_seconds(pid: int) -> float:
-    return sum(sum(process.cpu_times()[:2]) for process in _tree(pid))
-
-
-BENCHES = {"lines": lines, "store": store, "core": core, "agent": agent}
+BENCHES = {"lines": lines, "store": store, "core": core}
 
 
 def main() -> int:

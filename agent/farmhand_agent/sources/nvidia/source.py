@@ -19,6 +19,7 @@ from farmhand_agent.sources.base import (
     Enumeration,
     Fields,
     OnCall,
+    SourceStale,
 )
 from farmhand_agent.sources.nvidia.driver import Driver, NotThere, Refused, fault
 from farmhand_agent.sources.nvidia.units import Units
@@ -74,6 +75,8 @@ class _Device:
     mig_mode: Value | None = None
     has_begun: bool = False
     has_changed: bool = False
+    is_lost: bool = False
+    """Whether the driver called it lost: after a reset it takes another handle."""
 
     def growth(self, counter: str, value: float | None, now_ns: int) -> float | None:
         """Growth per second since the last call; None without one, and after a reset."""
@@ -88,6 +91,10 @@ class _Device:
 
 GRANTED = Path("/proc/driver/nvidia/gpus")
 """Where the driver has a directory for each card; a container sees those that were given to it."""
+
+
+REOPEN_NS = 600 * 10**9
+"""How long a connection to the driver is kept although a card in it is lost and answers."""
 
 
 class _Withheld(NamedTuple):
@@ -119,6 +126,7 @@ class NvidiaSource:
         self._driver = Driver(on_call)
         self._xids = Xids(self._driver)
         self._count = 0
+        self._opened_ns = 0
         self._identified: dict[str | int, Card] = {}
 
     def open(self) -> None:
@@ -130,6 +138,7 @@ class NvidiaSource:
         """
         self._identified = {}
         self._driver.open()
+        self._opened_ns = self._clock()
 
     def close(self) -> None:
         """Let go of the library."""
@@ -152,6 +161,7 @@ class NvidiaSource:
         count = self._driver.ask("", "nvmlDeviceGetCount")
         if count != self._count:
             self._count, self._identified = count, {}
+        self._let_go_of_the_lost()
         addresses = self._addresses()
         if not addresses:
             return self._listed(count, wanted)
@@ -159,6 +169,19 @@ class NvidiaSource:
         chosen = [(address, slot) for address, slot in slots.items() if wanted(slot)]
         cards = [self._identified.get(a) or self._open(a, slot) for a, slot in chosen]
         return Enumeration(cards, list(slots.values()))
+
+    def _let_go_of_the_lost(self) -> None:
+        """Ask for another handle of each card that is lost; it may have been reset meanwhile.
+
+        Raises:
+            SourceStale: one answers on the bus, and other handles have not helped for long.
+        """
+        lost = [key for key, card in self._identified.items() if card.handle.is_lost]
+        for key in lost:
+            del self._identified[key]
+        is_old = self._clock() - self._opened_ns > REOPEN_NS
+        if is_old and any(pci.answers(str(key), self._sysfs) for key in lost):
+            raise SourceStale("a card that the driver calls lost answers on the bus")
 
     def _addresses(self) -> list[str]:
         """Cards on the bus; in a container only those that were given to it."""
@@ -234,7 +257,11 @@ class NvidiaSource:
         """
         if isinstance(card.handle, _Withheld):
             raise (CardLost if card.handle.is_lost else CardUnreadable)(card.handle.reason)
-        values = self._read(card, "sample")
+        try:
+            values = self._read(card, "sample")
+        except CardLost:
+            card.handle.is_lost = True
+            raise
         reasons = _number(values.pop("reasons", None))
         if not values:
             raise CardUnreadable("the card gives no value at all")
