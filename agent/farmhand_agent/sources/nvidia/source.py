@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from ctypes import byref
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -366,13 +367,21 @@ class NvidiaSource:
     def _answer(self, card: Card, way: Way, batch: _Batch) -> tuple[Any, ...]:
         match way:
             case Call():
-                return way.take(way.ask(self._driver.asking(card.slot), card.handle.handle))
+                return way.take(self._called(card, way))
             case FieldIds():
                 return _field_sum(way, batch)
             case PerLink():
                 return (sum(self._per_link(card, way.asked)),)
             case Each():
                 return way.join(self._each(card, way))
+
+    def _called(self, card: Card, way: Call) -> Any:
+        handle = card.handle.handle
+        if way.filled is None:
+            return self._driver.ask(card.slot, way.name, handle, *way.arguments)
+        structure = way.filled()
+        self._driver.ask(card.slot, way.name, handle, byref(structure))
+        return structure
 
     def _each(self, card: Card, way: Each) -> list[Any]:
         answers = []

@@ -1,7 +1,6 @@
 """What is asked of an NVIDIA card: which fields, by which driver calls, within which ranges."""
 
 from collections.abc import Callable, Mapping, Sequence
-from ctypes import byref
 from math import inf
 from typing import Any, NamedTuple
 
@@ -70,7 +69,7 @@ def _alone(answer: Any) -> tuple[Any, ...]:
 class Call(NamedTuple):
     """Ask by a driver call of its own; drivers before branch `since` are not asked.
 
-    A call that fills a structure gets a fresh one, made by `filled`, and gives that.
+    A call that fills a structure is given a fresh one, made by `filled`, which is the answer.
     """
 
     name: str
@@ -79,14 +78,6 @@ class Call(NamedTuple):
     since: int = 0
     before: float = inf
     filled: Callable[[], Any] | None = None
-
-    def ask(self, ask: Callable[..., Any], handle: Any) -> Any:
-        """Answer of the card by way of `ask`, which calls the driver."""
-        if self.filled is None:
-            return ask(self.name, handle, *self.arguments)
-        structure = self.filled()
-        ask(self.name, handle, byref(structure))
-        return structure
 
 
 class FieldIds(NamedTuple):
