@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 
 from farmhand_agent import settings
-from farmhand_agent.spool import MINIMUM_CAP_BYTES
+from farmhand_agent.spool_disk import MINIMUM_CAP_BYTES
 
 
 def _host_name() -> str:

@@ -9,13 +9,18 @@ from typing import NamedTuple, TypeVar
 
 from farmhand_agent.clock import boot_id, boot_time_ns
 from farmhand_agent.spool_boot import begins
-from farmhand_agent.spool_disk import TROUBLE, Disk, Tally, is_damage, is_full, rebuild
+from farmhand_agent.spool_disk import (
+    MINIMUM_CAP_BYTES,
+    TROUBLE,
+    Disk,
+    Tally,
+    is_damage,
+    is_full,
+    rebuild,
+)
 from farmhand_agent.spool_row import MAX_ROW_BYTES, Ring, Row, Selection
 
 log = logging.getLogger(__name__)
-
-MINIMUM_CAP_BYTES = 2**20
-"""Smallest cap that leaves room for readings beside SQLite's write-ahead log."""
 
 RING_BYTES = 4 * 2**20
 RETRY_SECONDS = 60.0
@@ -48,7 +53,7 @@ class Spool:
     threads; no method raises for the state of the disk.
 
     Raises:
-        ValueError: the cap is below `MINIMUM_CAP_BYTES`.
+        ValueError: the cap is below `spool_disk.MINIMUM_CAP_BYTES`.
 
     """
 

@@ -1,11 +1,12 @@
 """The spool's file: rows in SQLite, grown to full size at first, salvaged when damaged."""
 
 import contextlib
+import errno
 import logging
 import os
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,12 +16,17 @@ log = logging.getLogger(__name__)
 
 CORRUPT_FILES_KEPT = 3
 
+MINIMUM_CAP_BYTES = 2**20
+"""Smallest cap that leaves room for readings beside SQLite's write-ahead log."""
+
 _LOG_PAGES = 64
 # The log is started over after the commit that takes it past 64 pages; none takes it this far.
 _LOG_PAGES_LARGEST = 120
 _LOG_BYTES = 512 * 1024
 _ROWS_PER_TRANSACTION = 24
 _FILLER_PAGES = 16
+# A row may make the tree of pages that holds it grow by so many.
+_SPARE_PAGES = 4
 _LAST_ID = 2**63 - 1
 
 _PAGE_BYTES = 4096
@@ -107,14 +113,18 @@ class Disk:
     """The spool's file: one connection, which locks every other process out.
 
     `points` and `bytes` wait in it, `dropped` points are counted, `boots` says when boots began.
+    Where the disk has less room than twice the cap, no more than half of it is taken.
     Every method may raise sqlite3.Error or OSError; what it was doing is then undone.
     """
 
     def __init__(self, path: Path, cap_bytes: int) -> None:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._ballast = _ballast_of(path)
-        self._ballast.unlink(missing_ok=True)
         _finish_rebuild(path)
+        room = _room_bytes(path)
+        self._ballast.unlink(missing_ok=True)
+        if not path.exists() and room < MINIMUM_CAP_BYTES:
+            raise OSError(errno.ENOSPC, "the disk has no room for a spool", str(path))
         if path.exists() and path.stat().st_size < _PAGE_BYTES:
             # SQLite would take it for a new one, and forget its log.
             raise DamagedError("it is cut off")
@@ -123,14 +133,14 @@ class Disk:
         self._hides = False
         self._connection = _connect(path)
         try:
-            self._prepare(cap_bytes)
+            self._prepare(cap_bytes, room)
         except BaseException:
             self._connection.close()
             if not path.stat().st_size:
                 path.unlink()
             raise
 
-    def _prepare(self, cap_bytes: int) -> None:
+    def _prepare(self, cap_bytes: int, room_bytes: int) -> None:
         self._connection.executescript(_SETTINGS)
         if self._text("PRAGMA journal_mode = WAL") != "wal":
             raise OSError("this file system cannot hold a write-ahead log")
@@ -147,7 +157,11 @@ class Disk:
         self.last_id = self._last_id()
         self._connection.execute("DELETE FROM boot WHERE id NOT IN (SELECT boot FROM batch)")
         self.boots = _boots(self._connection)
-        self._fit((cap_bytes - _LOG_BYTES) // self._number("PRAGMA page_size"))
+        pages, room = (
+            (size - _LOG_BYTES) // self._number("PRAGMA page_size")
+            for size in (cap_bytes, room_bytes)
+        )
+        self._fit(min(pages, max(room, self._number("PRAGMA page_count"))))
 
     def insert(self, row: Row) -> bool:
         """Keep a row, dropping the oldest when the file is full."""
@@ -308,12 +322,16 @@ class Disk:
     def _try_insert(self, row: Row) -> bool:
         """Keep a row; False when there is no room and something could make room."""
         values = (row.id, row.boot, row.boot_time_ns, row.points, row.checksum(), row.body)
+
+        def change() -> None:
+            self._connection.execute("INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?)", values)
+            self._keep_tally(self._stored_points + row.points, self.dropped)
+
         try:
-            with self._transaction():
-                self._connection.execute("INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?)", values)
-                self._keep_tally(self._stored_points + row.points, self.dropped)
+            self._make(change, len(row.body))
         except sqlite3.OperationalError as error:
-            if is_full(error) and self._number("SELECT EXISTS (SELECT 1 FROM batch)"):
+            could_evict = not self._has_pages_for(len(row.body))
+            if could_evict and is_full(error) and self._has_rows():
                 return False
             raise
         return True
@@ -322,9 +340,12 @@ class Disk:
         stored, _ = self._sums(f"id IN ({_marks(ids)})", ids)
         points, size = self._sums(_shown(ids), ids)
         lost = points if dropped else 0
-        with self._transaction():
+
+        def change() -> None:
             self._connection.execute(f"DELETE FROM batch WHERE id IN ({_marks(ids)})", ids)  # noqa: S608 - question marks
             self._keep_tally(self._stored_points - stored, self.dropped + lost)
+
+        self._make(change)
         self._stored_points -= stored
         self.points -= points
         self.bytes -= size
@@ -356,6 +377,28 @@ class Disk:
     def _keep_tally(self, points: int, dropped: int) -> None:
         values = (points, dropped, Tally(points, dropped).checksum())
         self._connection.execute("UPDATE tally SET points = ?, dropped = ?, crc = ?", values)
+
+    def _make(self, change: Callable[[], None], added_bytes: int = 0) -> None:
+        """Make a change as a whole; on a full disk, start the log over for it."""
+        try:
+            with self._transaction():
+                change()
+        except sqlite3.OperationalError as error:
+            if not (is_full(error) and self._has_pages_for(added_bytes)):
+                raise
+            self._checkpoint()
+            with self._transaction():
+                change()
+
+    def _has_rows(self) -> bool:
+        return bool(self._number("SELECT EXISTS (SELECT 1 FROM batch)"))
+
+    def _has_pages_for(self, added_bytes: int) -> bool:
+        """Whether the file has room for so much, so that only the disk can be full."""
+        free = "SELECT freelist_count + max_page_count - page_count"
+        tables = "pragma_freelist_count, pragma_max_page_count, pragma_page_count"
+        needed = added_bytes // (_PAGE_BYTES - 4) + _SPARE_PAGES if added_bytes else 0
+        return self._number(f"{free} FROM {tables}") >= needed
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -438,6 +481,17 @@ def _ballast_of(path: Path) -> Path:
     return path.with_name(f"{path.name}-ballast")
 
 
+def _room_bytes(path: Path) -> int:
+    """What a spool has already, and half of what is free: the rest is for others."""
+    status = os.statvfs(path.parent)
+    own = sum(file.stat().st_size for file in _files_of(path) if file.exists())
+    return own + status.f_bavail * status.f_frsize // 2
+
+
+def _files_of(path: Path) -> list[Path]:
+    return [path, *_sides_of(path), _ballast_of(path)]
+
+
 def _fresh(path: Path) -> Path:
     return path.with_name(f"{path.name}-new")
 
@@ -477,7 +531,7 @@ def _finish_rebuild(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    for file in (path, *_sides_of(path), _ballast_of(path)):
+    for file in _files_of(path):
         file.unlink(missing_ok=True)
 
 

@@ -1,13 +1,16 @@
 /* A disk that can lose power, fill up and fail, put between a process and the system by LD_PRELOAD.
  *
  * CRASH_DISK_ROOT is the directory it watches, CRASH_DISK_LOG the file to which it adds each change
- * made there, CRASH_DISK_CONTROL a file of three 64-bit numbers that the test sets at any time:
+ * made there, CRASH_DISK_CONTROL a file of five 64-bit numbers that the test sets at any time:
  *   0: changes until the process is killed, just before the last of them; 0 for never
  *   1: bytes that files may still grow by; negative for any number
  *   2: error that every change and every opening for writing fails with; 0 for none
+ *   3: whether what is written over takes room too, as where files are copied on write
+ *   4: changes until that error sets in
  * A record is four 64-bit numbers (kind, size of path, size of data, offset), path and data.
  */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -19,6 +22,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -38,7 +42,7 @@ __attribute__((constructor)) static void begin(void)
         return;
     root_size = strlen(root);
     int fd = (int)syscall(SYS_openat, AT_FDCWD, shared, O_RDWR | O_CLOEXEC);
-    void *map = mmap(NULL, 24, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    void *map = mmap(NULL, 40, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     syscall(SYS_close, fd);
     if (map != MAP_FAILED)
         control = map;
@@ -62,10 +66,20 @@ static int path_of(int fd, char path[PATH_MAX])
     return is_ours(path);
 }
 
+static int is_failing(int changes)
+{
+    if (!control[2])
+        return 0;
+    if (control[4] <= 0)
+        return 1;
+    control[4] -= changes;
+    return 0;
+}
+
 /* Whether a change may be made; errno says why not. */
 static int allowed(void)
 {
-    if (control[2]) {
+    if (is_failing(1)) {
         errno = (int)control[2];
         return 0;
     }
@@ -74,9 +88,10 @@ static int allowed(void)
     return 1;
 }
 
-/* Whether a file may grow by so much. */
-static int has_room(int64_t growth)
+/* Whether so much may be written, by which a file grows by so much. */
+static int has_room(int64_t size, int64_t growth)
 {
+    growth = control[3] ? size : growth;
     if (growth <= 0 || control[1] < 0)
         return 1;
     if (growth > control[1]) {
@@ -116,7 +131,7 @@ static int opened(int directory, const char *path, int flags, mode_t mode)
     int ours = is_ours(path), existed = ours && !stat(path, &status);
     if (ours && (flags & O_ACCMODE) != O_RDONLY) {
         int changes = (!existed && flags & O_CREAT) || (existed && flags & O_TRUNC);
-        if (control[2]) {
+        if (is_failing(0)) {
             errno = (int)control[2];
             return -1;
         }
@@ -153,7 +168,7 @@ static ssize_t written(int fd, const void *data, size_t size, int64_t offset, in
     char path[PATH_MAX];
     int ours = log_fd >= 0 && path_of(fd, path);
     int64_t place = is_at ? offset : (ours ? lseek(fd, 0, SEEK_CUR) : 0);
-    if (ours && (!allowed() || !has_room(place + (int64_t)size - size_of(fd))))
+    if (ours && (!allowed() || !has_room((int64_t)size, place + (int64_t)size - size_of(fd))))
         return -1;
     ssize_t done = is_at ? syscall(SYS_pwrite64, fd, data, size, offset)
                          : syscall(SYS_write, fd, data, size);
@@ -182,7 +197,7 @@ int ftruncate64(int fd, off64_t size)
     char path[PATH_MAX];
     int ours = log_fd >= 0 && path_of(fd, path);
     int64_t growth = ours ? size - size_of(fd) : 0;
-    if (ours && (!allowed() || !has_room(growth)))
+    if (ours && (!allowed() || !has_room(0, growth)))
         return -1;
     int failed = (int)syscall(SYS_ftruncate, fd, size);
     if (ours && !failed) {
@@ -217,6 +232,17 @@ int fsync(int fd)
 int fdatasync(int fd)
 {
     return synced(fd, SYS_fdatasync);
+}
+
+/* --- room ----------------------------------------------------------------------------------- */
+
+int statvfs64(const char *path, struct statvfs64 *status)
+{
+    int (*next)(const char *, struct statvfs64 *) = dlsym(RTLD_NEXT, "statvfs64");
+    int failed = next(path, status);
+    if (is_ours(path) && !failed && control[1] >= 0)
+        status->f_bavail = (fsblkcnt64_t)control[1] / status->f_frsize;
+    return failed;
 }
 
 /* --- changes of names ----------------------------------------------------------------------- */

@@ -81,7 +81,7 @@ class CrashDisk:
         self._log = directory / "log"
         self._log.touch()
         self._shared = directory / "control"
-        self._shared.write_bytes(bytes(3 * _NUMBER.size))
+        self._shared.write_bytes(bytes(5 * _NUMBER.size))
         with self._shared.open("r+b") as file:
             self._control = mmap.mmap(file.fileno(), 0)
         self._base: dict[str, bytes] = {}
@@ -104,13 +104,15 @@ class CrashDisk:
         """Kill the process just before its so many-th change from now; 0 for never."""
         self._set(0, change)
 
-    def fill(self, free_bytes: int) -> None:
-        """Let files grow by so much and no more."""
+    def fill(self, free_bytes: int, *, copies_on_write: bool = False) -> None:
+        """Let files grow by so much and no more; or let so much be written at all."""
         self._set(1, free_bytes)
+        self._set(3, copies_on_write)
 
-    def fail(self, error: int) -> None:
-        """Fail each change, and each opening for writing, with an error number."""
+    def fail(self, error: int, *, after: int = 0) -> None:
+        """Fail each change but the next few, and each opening for writing, with an error."""
         self._set(2, error)
+        self._set(4, after)
 
     def heal(self) -> None:
         """Work again, with room for anything."""

@@ -19,8 +19,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from farmhand_agent.spool import MINIMUM_CAP_BYTES, RETRY_SECONDS, Spool
-from farmhand_agent.spool_disk import CORRUPT_FILES_KEPT
+from farmhand_agent.spool import RETRY_SECONDS, Spool
+from farmhand_agent.spool_disk import CORRUPT_FILES_KEPT, MINIMUM_CAP_BYTES
 
 CAP = MINIMUM_CAP_BYTES
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from farmhand_agent.reading import Reading, parse_line
-from farmhand_agent.spool import MINIMUM_CAP_BYTES, Spool
+from farmhand_agent.spool import Spool
+from farmhand_agent.spool_disk import MINIMUM_CAP_BYTES
 from tests import standin
 from tests.agent.sink import OK, Answer, Sink, running_sink
 from tests.standin.captures import farm_state

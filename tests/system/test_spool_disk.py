@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from farmhand_agent.spool import MINIMUM_CAP_BYTES, Spool
+from farmhand_agent.spool import Spool
+from farmhand_agent.spool_disk import MINIMUM_CAP_BYTES
 
 pytestmark = pytest.mark.system
 
