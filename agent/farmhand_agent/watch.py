@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 TURN_SECONDS = 30.0
 """A turn takes a second or two; one that takes so long is stuck, as on a dying disk."""
+CALM_SECONDS = 2.5
+"""Between looks at readers that are well: each wakes the processor."""
 STOP_SECONDS = 5.0
 """Longest wait for the watch to end; readers that hang in the kernel are left to it."""
 
@@ -137,7 +139,7 @@ class Watch:
     def _turn(self) -> None:
         self._turned = time.monotonic()
         self._start_due()
-        ready = self._ready(min(1.0, self._interval_seconds / 2))
+        ready = self._ready(min(self._rest_seconds(), self._interval_seconds / 2))
         # Delivering may take long, as on a slow disk: what comes meanwhile is heard next time.
         looked = time.monotonic()
         for child in ready:
@@ -146,6 +148,12 @@ class Watch:
                 self._receive(child)
         self._judge(looked)
         self._fill_gaps(looked)
+
+    def _rest_seconds(self) -> float:
+        """How long to wait for a reader to speak: all is well, or something may soon be due."""
+        calm = len(self._children) == 1 and not (self._apart or self._hanging or self._driver)
+        # A call that has not begun yet cannot be stuck before we look again.
+        return CALM_SECONDS if calm and not self._children[0].progress.read().call else 1.0
 
     # --- starting ---
 
