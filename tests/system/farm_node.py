@@ -265,7 +265,7 @@ def hurried(rejoin_seconds: float = 3600 * SHARE) -> tuple[str, ...]:
 
 
 @contextmanager
-def node(
+def node_in(
     directory: Path, library: Path, command: Sequence[str] = (), **config: Any
 ) -> Iterator[Node]:
     """A node whose agent was not started yet; the agent does not outlive the block.
@@ -285,28 +285,25 @@ def node(
 # --- a sleep that nothing ends ------------------------------------------------------------------
 
 
-class FrozenFile:
+class StallingFile:
     """A file on a file system of its own; while that is frozen, its writers cannot be killed."""
 
     def __init__(self, mounted: Path) -> None:
         self._mounted = mounted
         self.path = mounted / "file"
         self.path.touch()
-        self._is_frozen = False
 
-    def freeze(self) -> None:
-        """Let everyone sleep who writes."""
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Let everyone sleep who writes, for as long as the block takes."""
         _run("fsfreeze", "--freeze", str(self._mounted))
-        self._is_frozen = True
-
-    def thaw(self) -> None:
-        """Let them go on."""
-        if self._is_frozen:
+        try:
+            yield
+        finally:
             _run("fsfreeze", "--unfreeze", str(self._mounted))
-            self._is_frozen = False
 
 
-def what_freezing_lacks() -> str:
+def what_stalling_lacks() -> str:
     """What stands in the way of a frozen file system here, or nothing."""
     if os.geteuid() != 0:
         return "a frozen file system needs root rights"
@@ -318,9 +315,9 @@ def what_freezing_lacks() -> str:
 
 
 @contextmanager
-def frozen_file(directory: Path) -> Iterator[FrozenFile]:
-    """A file that can be frozen; thawed and gone after the block, with all that slept in it."""
-    image, mounted = directory / "frozen.img", directory / "frozen"
+def stalling_file(directory: Path) -> Iterator[StallingFile]:
+    """A file that can be frozen; it is gone after the block."""
+    image, mounted = directory / "stalling.img", directory / "stalling"
     mounted.mkdir()
     with image.open("wb") as file:
         file.truncate(16 * 2**20)
@@ -328,11 +325,9 @@ def frozen_file(directory: Path) -> Iterator[FrozenFile]:
     device = _run("losetup", "--find", "--show", str(image)).strip()
     try:
         _run("mount", device, str(mounted))
-        file_to_freeze = FrozenFile(mounted)
         try:
-            yield file_to_freeze
+            yield StallingFile(mounted)
         finally:
-            file_to_freeze.thaw()
             wait_until(lambda: _unmounted(mounted), WAIT_SECONDS, "nobody writes any more")
     finally:
         _run("losetup", "--detach", device)

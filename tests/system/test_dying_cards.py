@@ -22,10 +22,10 @@ from tests.system.farm_node import (
     PATIENT,
     SHARE,
     Node,
-    frozen_file,
     hurried,
-    node,
-    what_freezing_lacks,
+    node_in,
+    stalling_file,
+    what_stalling_lacks,
 )
 from tests.system.programs import wait_until
 
@@ -42,12 +42,12 @@ SLOW_SECONDS = 45 * SHARE
 
 
 @pytest.fixture(scope="module", autouse=True)
-def grown_farm(nvml_library: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+def grown_node(nvml_library: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """A node that got another card while its agent ran.
 
     It stands beside all tests here: a list of the bus is good for a minute, which nobody waits for.
     """
-    with node(tmp_path_factory.mktemp("grown"), nvml_library) as grown:
+    with node_in(tmp_path_factory.mktemp("grown"), nvml_library) as grown:
         grown.bus.unplug(NEW)
         grown.farm.change(NEW, absent=1)
         grown.start(silent={NEW})
@@ -57,9 +57,9 @@ def grown_farm(nvml_library: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture
-def farm(nvml_library: Path, tmp_path: Path) -> Iterator[Node]:
+def node(nvml_library: Path, tmp_path: Path) -> Iterator[Node]:
     """A node whose hurried agent runs and has read all its cards."""
-    with node(tmp_path, nvml_library) as made:
+    with node_in(tmp_path, nvml_library) as made:
         made.start()
         yield made
 
@@ -71,15 +71,15 @@ def number_of(reading: Reading, field: str) -> float:
     return value
 
 
-def slowest_answer(farm: Node, number: int) -> float:
+def slowest_answer(node: Node, number: int) -> float:
     """Longest `read_seconds` of a card among its readings that are `ok`."""
-    answers = [r for r in farm.readings(number) if r.fields["state"] == "ok"]
+    answers = [r for r in node.readings(number) if r.fields["state"] == "ok"]
     return max(number_of(answer, "read_seconds") for answer in answers)
 
 
-def needs_freezing() -> None:
+def needs_stalling() -> None:
     """Fail where no file system can be frozen."""
-    lacking = what_freezing_lacks()
+    lacking = what_stalling_lacks()
     if lacking:
         pytest.fail(lacking, pytrace=False)
 
@@ -87,28 +87,28 @@ def needs_freezing() -> None:
 # --- a call that does not come back --------------------------------------------------------------
 
 
-def test_a_call_that_crashes(farm: Node) -> None:
+def test_a_call_that_crashes(node: Node) -> None:
     """The card is tried again, and is well as soon as it answers."""
-    farm.farm.change(BAD, utilization=standin.CRASH)
-    farm.wait_for(BAD, "unreadable", 3)
-    farm.farm.change(BAD, utilization=40)
-    farm.wait_for(BAD, "ok", 2)
+    node.farm.change(BAD, utilization=standin.CRASH)
+    node.wait_for(BAD, "unreadable", 3)
+    node.farm.change(BAD, utilization=40)
+    node.wait_for(BAD, "ok", 2)
 
-    farm.check_promises(bad={BAD})
-    assert farm.story(BAD) == ["ok", "unreadable", "ok"]
+    node.check_promises(bad={BAD})
+    assert node.story(BAD) == ["ok", "unreadable", "ok"]
 
 
-def test_a_call_that_hangs_for_a_minute(farm: Node) -> None:
+def test_a_call_that_hangs_for_a_minute(node: Node) -> None:
     """Its own reader has the patience, and tells how long it took."""
-    farm.farm.change(BAD, utilization=standin.hang(60 * SHARE, 40))
-    farm.wait_for(BAD, "unreadable")
-    farm.wait_for(BAD, "ok")
-    farm.farm.change(BAD, utilization=40)
-    farm.wait_for(BAD, "ok", 2)
+    node.farm.change(BAD, utilization=standin.hang(60 * SHARE, 40))
+    node.wait_for(BAD, "unreadable")
+    node.wait_for(BAD, "ok")
+    node.farm.change(BAD, utilization=40)
+    node.wait_for(BAD, "ok", 2)
 
-    farm.check_promises(bad={BAD})
-    assert farm.story(BAD)[:3] == ["ok", "unreadable", "ok"]
-    assert 60 * SHARE <= slowest_answer(farm, BAD) < 60 * SHARE + 2
+    node.check_promises(bad={BAD})
+    assert node.story(BAD)[:3] == ["ok", "unreadable", "ok"]
+    assert 60 * SHARE <= slowest_answer(node, BAD) < 60 * SHARE + 2
 
 
 def test_a_call_that_hangs_for_ever_on_an_agent_that_is_not_hurried(
@@ -116,7 +116,7 @@ def test_a_call_that_hangs_for_ever_on_an_agent_that_is_not_hurried(
 ) -> None:
     """The promise in full: two intervals of ten seconds."""
     pace = {"interval_seconds": 10.0, "sample_seconds": 1.0}
-    with node(tmp_path, nvml_library, PATIENT, **pace) as patient:
+    with node_in(tmp_path, nvml_library, PATIENT, **pace) as patient:
         patient.start()
         patient.farm.change(BAD, utilization=standin.HANG)
         patient.wait_for(BAD, "unreadable", 3)
@@ -125,156 +125,154 @@ def test_a_call_that_hangs_for_ever_on_an_agent_that_is_not_hurried(
         assert patient.story(BAD) == ["ok", "unreadable"]
 
 
-def test_a_card_that_hangs_when_it_is_opened(farm: Node) -> None:
+def test_a_card_that_hangs_when_it_is_opened(node: Node) -> None:
     """From the agent's start on: the bad one is known by its place and keeps its name."""
-    farm.stop()
-    farm.farm.change(BAD, handle=standin.HANG)
-    farm.start()
-    farm.wait_for(BAD, "unreadable", 2)
+    node.stop()
+    node.farm.change(BAD, handle=standin.HANG)
+    node.start()
+    node.wait_for(BAD, "unreadable", 2)
 
-    farm.check_promises(bad={BAD})
-    assert farm.story(BAD) == ["ok", "unreadable"]
+    node.check_promises(bad={BAD})
+    assert node.story(BAD) == ["ok", "unreadable"]
 
 
-def test_a_call_that_not_even_a_kill_ends(farm: Node, tmp_path: Path) -> None:
+def test_a_call_that_not_even_a_kill_ends(node: Node, tmp_path: Path) -> None:
     """Its reader sleeps in the kernel: none is started beside it, and the agent ends without it."""
-    needs_freezing()
-    with frozen_file(tmp_path) as file:
-        file.freeze()
-        farm.farm.change(BAD, utilization=standin.sleep_in(file.path, 40))
-        farm.wait_for(BAD, "unreadable", 8)
-        (asleep,) = [p for p in farm.readers() if p.status == psutil.STATUS_DISK_SLEEP]
-        assert farm.own_readers(BAD) == []
-
-        file.thaw()
-        farm.wait_for(BAD, "ok", 2)
+    needs_stalling()
+    with stalling_file(tmp_path) as file:
+        with file.frozen():
+            node.farm.change(BAD, utilization=standin.sleep_in(file.path, 40))
+            node.wait_for(BAD, "unreadable", 8)
+            (asleep,) = [p for p in node.readers() if p.status == psutil.STATUS_DISK_SLEEP]
+            assert node.own_readers(BAD) == []
+        node.wait_for(BAD, "ok", 2)
         assert not psutil.pid_exists(asleep.pid)
+        with file.frozen():
+            node.wait_for(BAD, "unreadable", 2)
+            node.check_promises(bad={BAD})
 
-        file.freeze()
-        farm.wait_for(BAD, "unreadable", 2)
-        farm.check_promises(bad={BAD})
-        assert farm.story(BAD) == ["ok", "unreadable", "ok", "unreadable"]
-        # Its own reader has nobody else to read, so its silence is soon known.
-        assert farm.longest_gap_seconds(BAD) < 4 * INTERVAL_SECONDS
+    assert node.story(BAD) == ["ok", "unreadable", "ok", "unreadable"]
+    # Its own reader has nobody else to read, so its silence is soon known.
+    assert node.longest_gap_seconds(BAD) < 4 * INTERVAL_SECONDS
 
 
 def test_a_card_that_recovers_now_and_then(nvml_library: Path, tmp_path: Path) -> None:
     """It joins the others when it has been well for long without a break, not before."""
     rejoin_seconds = 4
-    with node(tmp_path, nvml_library, hurried(rejoin_seconds)) as farm:
-        farm.start()
-        farm.farm.change(BAD, utilization=standin.CRASH)
-        farm.wait_for(BAD, "unreadable")
-        farm.farm.change(BAD, utilization=40)
-        farm.wait_for(BAD, "ok", 2)
+    with node_in(tmp_path, nvml_library, hurried(rejoin_seconds)) as node:
+        node.start()
+        node.farm.change(BAD, utilization=standin.CRASH)
+        node.wait_for(BAD, "unreadable")
+        node.farm.change(BAD, utilization=40)
+        node.wait_for(BAD, "ok", 2)
         for _ in range(2):
-            farm.farm.change(BAD, card=standin.error(999))
-            farm.wait_for(BAD, "unreadable", 2)
-            farm.farm.change(BAD, card=0)
-            farm.wait_for(BAD, "ok", 2)
-        assert len(farm.own_readers(BAD)) == 1
-        wait_until(lambda: farm.own_readers(BAD) == [], 20, "the card joins the others")
+            node.farm.change(BAD, card=standin.error(999))
+            node.wait_for(BAD, "unreadable", 2)
+            node.farm.change(BAD, card=0)
+            node.wait_for(BAD, "ok", 2)
+        assert len(node.own_readers(BAD)) == 1
+        wait_until(lambda: node.own_readers(BAD) == [], 20, "the card joins the others")
 
-        farm.check_promises(bad={BAD})
+        node.check_promises(bad={BAD})
 
 
 # --- calls that come back late -------------------------------------------------------------------
 
 
-def test_a_call_that_takes_45_seconds(farm: Node) -> None:
+def test_a_call_that_takes_45_seconds(node: Node) -> None:
     """As on a card with failing memory under load: it is slow, and says so; it is not dead."""
-    farm.farm.change(BAD, ecc_corrected_aggregate=standin.slow(1000 * SLOW_SECONDS, 17_700))
-    farm.wait_for(BAD, "unreadable")
-    farm.wait_for(BAD, "ok", 2)
-    farm.farm.change(BAD, ecc_corrected_aggregate=17_700)
-    farm.wait_for(BAD, "ok", 3)
+    node.farm.change(BAD, ecc_corrected_aggregate=standin.slow(1000 * SLOW_SECONDS, 17_700))
+    node.wait_for(BAD, "unreadable")
+    node.wait_for(BAD, "ok", 2)
+    node.farm.change(BAD, ecc_corrected_aggregate=17_700)
+    node.wait_for(BAD, "ok", 3)
 
-    farm.check_promises(bad={BAD})
-    assert SLOW_SECONDS <= slowest_answer(farm, BAD) < SLOW_SECONDS + 2
-    assert number_of(farm.readings(BAD)[-1], "read_seconds") < 1
+    node.check_promises(bad={BAD})
+    assert SLOW_SECONDS <= slowest_answer(node, BAD) < SLOW_SECONDS + 2
+    assert number_of(node.readings(BAD)[-1], "read_seconds") < 1
 
 
-def test_a_card_that_is_slow_in_each_call_under_load(farm: Node) -> None:
+def test_a_card_that_is_slow_in_each_call_under_load(node: Node) -> None:
     """No call is stuck, but together they would hold the others up."""
-    farm.farm.change(BAD, utilization=97, loaded_delay_ms=250)
-    farm.wait_for(BAD, "unreadable")
-    farm.wait_for(BAD, "ok")
-    farm.farm.change(BAD, utilization=3)
-    farm.wait_for(BAD, "ok", 3)
+    node.farm.change(BAD, utilization=97, loaded_delay_ms=250)
+    node.wait_for(BAD, "unreadable")
+    node.wait_for(BAD, "ok")
+    node.farm.change(BAD, utilization=3)
+    node.wait_for(BAD, "ok", 3)
 
-    farm.check_promises(bad={BAD})
-    assert slowest_answer(farm, BAD) > 1
-    assert number_of(farm.readings(BAD)[-1], "read_seconds") < 1
+    node.check_promises(bad={BAD})
+    assert slowest_answer(node, BAD) > 1
+    assert number_of(node.readings(BAD)[-1], "read_seconds") < 1
 
 
 # --- cards that go -------------------------------------------------------------------------------
 
 
-def test_a_card_that_the_driver_calls_lost(farm: Node) -> None:
+def test_a_card_that_the_driver_calls_lost(node: Node) -> None:
     """With the XID that said why, told once, and the moments when it went and came back."""
-    farm.farm.raise_xid(BAD, 79)
-    farm.farm.change(BAD, card=standin.LOST)
-    farm.wait_for(BAD, "lost", 2)
-    farm.farm.change(BAD, card=0)
-    farm.wait_for(BAD, "ok", 2)
-    wait_until(lambda: farm.events(BAD, "xid") == ["xid 79"], 20, "the XID is told")
+    node.farm.raise_xid(BAD, 79)
+    node.farm.change(BAD, card=standin.LOST)
+    node.wait_for(BAD, "lost", 2)
+    node.farm.change(BAD, card=0)
+    node.wait_for(BAD, "ok", 2)
+    wait_until(lambda: node.events(BAD, "xid") == ["xid 79"], 20, "the XID is told")
 
-    farm.check_promises(bad={BAD}, apart=0)
-    assert farm.story(BAD) == ["ok", "lost", "ok"]
-    assert farm.events(BAD, "lost", "returned", "xid") == ["xid 79", "lost", "returned"]
+    node.check_promises(bad={BAD}, apart=0)
+    assert node.story(BAD) == ["ok", "lost", "ok"]
+    assert node.events(BAD, "lost", "returned", "xid") == ["xid 79", "lost", "returned"]
 
 
-def test_cards_that_are_gone_when_the_driver_is_loaded_again(farm: Node) -> None:
+def test_cards_that_are_gone_when_the_driver_is_loaded_again(node: Node) -> None:
     """Off the bus, dead on the bus, or withheld by the driver: each is told as what it is."""
     off_the_bus, dead, withheld = 1, 3, 5
-    farm.bus.unplug(off_the_bus)
-    farm.bus.fall_off(dead)
-    farm.farm.cards[off_the_bus]["absent"] = 1
-    farm.farm.cards[dead]["handle"] = farm.farm.cards[withheld]["handle"] = standin.error(6)
-    farm.farm.library["reload"] = 1
-    farm.farm.write()
-    farm.wait_for(off_the_bus, "lost", 2)
-    farm.wait_for(dead, "lost", 2)
-    farm.wait_for(withheld, "unreadable", 2)
+    node.bus.unplug(off_the_bus)
+    node.bus.fall_off(dead)
+    node.farm.cards[off_the_bus]["absent"] = 1
+    node.farm.cards[dead]["handle"] = node.farm.cards[withheld]["handle"] = standin.error(6)
+    node.farm.library["reload"] = 1
+    node.farm.write()
+    node.wait_for(off_the_bus, "lost", 2)
+    node.wait_for(dead, "lost", 2)
+    node.wait_for(withheld, "unreadable", 2)
 
-    farm.check_promises(bad={off_the_bus, dead, withheld}, apart=0)
-    assert farm.story(off_the_bus) == farm.story(dead) == ["ok", "lost"]
-    assert farm.story(withheld) == ["ok", "unreadable"]
+    node.check_promises(bad={off_the_bus, dead, withheld}, apart=0)
+    assert node.story(off_the_bus) == node.story(dead) == ["ok", "lost"]
+    assert node.story(withheld) == ["ok", "unreadable"]
 
 
-def test_a_card_that_is_gone_after_a_reboot(farm: Node) -> None:
+def test_a_card_that_is_gone_after_a_reboot(node: Node) -> None:
     """It is lost under its name; its neighbours, on other bus numbers now, are who they were."""
-    farm.stop()
+    node.stop()
     for number in CARDS[BAD:]:
-        farm.bus.unplug(number)
+        node.bus.unplug(number)
     for number in CARDS[BAD + 1 :]:
-        farm.bus.plug(number, bus=number)
-        farm.farm.cards[number]["pci_address"] = f"00000000:{number:02X}:00.0"
-    farm.farm.change(BAD, absent=1)
-    farm.start()
-    farm.wait_for(BAD, "lost", 2)
+        node.bus.plug(number, bus=number)
+        node.farm.cards[number]["pci_address"] = f"00000000:{number:02X}:00.0"
+    node.farm.change(BAD, absent=1)
+    node.start()
+    node.wait_for(BAD, "lost", 2)
 
-    farm.check_promises(bad={BAD}, apart=0)
-    assert farm.story(BAD) == ["ok", "lost"]
-    assert [farm.events(number, "identity") for number in CARDS] == [[]] * len(CARDS)
+    node.check_promises(bad={BAD}, apart=0)
+    assert node.story(BAD) == ["ok", "lost"]
+    assert [node.events(number, "identity") for number in CARDS] == [[]] * len(CARDS)
 
 
-def test_a_driver_that_is_replaced(farm: Node) -> None:
+def test_a_driver_that_is_replaced(node: Node) -> None:
     """First it is not there, then it does not fit its library; then all is as it was."""
     for trouble in (standin.error(9), standin.error(18)):
-        farm.farm.library |= {"init": trouble, "reload": 1}
-        farm.farm.write()
-        farm.wait_for_each(CARDS, "unreadable", 2)
-    farm.farm.library |= {"init": 0, "reload": 2}
-    farm.farm.write()
-    farm.wait_for_each(CARDS, "ok", 2)
+        node.farm.library |= {"init": trouble, "reload": 1}
+        node.farm.write()
+        node.wait_for_each(CARDS, "unreadable", 2)
+    node.farm.library |= {"init": 0, "reload": 2}
+    node.farm.write()
+    node.wait_for_each(CARDS, "ok", 2)
 
-    farm.check_promises(bad=CARDS, apart=0)
+    node.check_promises(bad=CARDS, apart=0)
     for number in CARDS:
-        assert farm.story(number) == ["ok", "unreadable", "ok"]
-        assert farm.events(number, "lost", "returned", "identity") == []
+        assert node.story(number) == ["ok", "unreadable", "ok"]
+        assert node.events(number, "lost", "returned", "identity") == []
         # Nobody has to be waited for to know it.
-        assert farm.longest_gap_seconds(number) < 3 * INTERVAL_SECONDS
+        assert node.longest_gap_seconds(number) < 3 * INTERVAL_SECONDS
 
 
 # --- cards that say strange things ---------------------------------------------------------------
@@ -283,9 +281,9 @@ NAMELESS, TWIN, OTHER_TWIN, PATCHY, JUNK = 1, 3, 4, 5, 6
 
 
 @pytest.fixture(scope="module")
-def odd_farm(nvml_library: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+def odd_node(nvml_library: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """A node whose cards say strange things all at once, after its agent has ended well."""
-    with node(tmp_path_factory.mktemp("odd"), nvml_library) as odd:
+    with node_in(tmp_path_factory.mktemp("odd"), nvml_library) as odd:
         odd.farm.cards[TWIN]["uuid"] = odd.farm.cards[OTHER_TWIN]["uuid"]
         odd.farm.write()
         odd.start()
@@ -308,33 +306,33 @@ def odd_farm(nvml_library: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         yield odd
 
 
-def test_a_card_that_no_longer_says_its_name(odd_farm: Node) -> None:
+def test_a_card_that_no_longer_says_its_name(odd_node: Node) -> None:
     """It is the one that was last seen in its slot."""
-    assert odd_farm.tags(NAMELESS) == {odd_farm.identities[NAMELESS]}
-    assert odd_farm.events(NAMELESS, "identity", "lost") == []
+    assert odd_node.tags(NAMELESS) == {odd_node.identities[NAMELESS]}
+    assert odd_node.events(NAMELESS, "identity", "lost") == []
 
 
-def test_two_cards_that_say_the_same_name(odd_farm: Node) -> None:
+def test_two_cards_that_say_the_same_name(odd_node: Node) -> None:
     """Both are read, each in its slot; none has moved."""
     for number in (TWIN, OTHER_TWIN):
-        assert odd_farm.story(number) == ["ok"]
-        assert odd_farm.events(number, "identity", "lost", "returned") == []
-    (name, _), (other_name, _) = (odd_farm.identities[n] for n in (TWIN, OTHER_TWIN))
+        assert odd_node.story(number) == ["ok"]
+        assert odd_node.events(number, "identity", "lost", "returned") == []
+    (name, _), (other_name, _) = (odd_node.identities[n] for n in (TWIN, OTHER_TWIN))
     assert name == other_name
 
 
-def test_a_card_that_gives_some_values_no_more(odd_farm: Node) -> None:
+def test_a_card_that_gives_some_values_no_more(odd_node: Node) -> None:
     """They are left out, and only they."""
-    first, *_, last = odd_farm.readings(PATCHY)
+    first, *_, last = odd_node.readings(PATCHY)
     gone = set(first.fields) - set(last.fields)
     assert {"memory_clock_mhz", "fan_ratio"} <= gone
     assert {"core_clock_mhz", "core_temperature_celsius", "power_watts"} <= set(last.fields)
 
 
-def test_a_card_that_gives_numbers_that_cannot_be(odd_farm: Node) -> None:
+def test_a_card_that_gives_numbers_that_cannot_be(odd_node: Node) -> None:
     """None becomes data; a jump to 120 °C can be, and does."""
     impossible = {"memory_clock_mhz", "power_watts", "energy_joules", "utilization_ratio"}
-    readings = odd_farm.readings(JUNK)
+    readings = odd_node.readings(JUNK)
     without = [r for r in readings if "core_temperature_celsius" not in r.fields]
     assert without and not impossible & set(without[-1].fields)
     assert "core_clock_mhz" in without[-1].fields
@@ -350,43 +348,42 @@ def test_an_agent_that_was_stopped_while_a_card_recovered(
 ) -> None:
     """It catches up with what its readers said, and lets the card join the others again."""
     rejoin_seconds = 3
-    with node(tmp_path, nvml_library, hurried(rejoin_seconds)) as farm:
-        farm.start()
-        farm.farm.change(BAD, utilization=standin.CRASH)
-        farm.wait_for(BAD, "unreadable")
-        farm.farm.change(BAD, utilization=40)
-        farm.wait_for(BAD, "ok")
-        farm.agent.send_signal(signal.SIGSTOP)
+    with node_in(tmp_path, nvml_library, hurried(rejoin_seconds)) as node:
+        node.start()
+        node.farm.change(BAD, utilization=standin.CRASH)
+        node.wait_for(BAD, "unreadable")
+        node.farm.change(BAD, utilization=40)
+        node.wait_for(BAD, "ok")
+        node.agent.send_signal(signal.SIGSTOP)
         time.sleep(rejoin_seconds + 2)
-        farm.agent.send_signal(signal.SIGCONT)
-        wait_until(lambda: farm.own_readers(BAD) == [], 20, "the card joins the others again")
-        farm.wait_for_each(CARDS, "ok", 2)
+        node.agent.send_signal(signal.SIGCONT)
+        wait_until(lambda: node.own_readers(BAD) == [], 20, "the card joins the others again")
+        node.wait_for_each(CARDS, "ok", 2)
 
-        farm.check_promises(bad={BAD})
-        assert farm.story(BAD) == ["ok", "unreadable", "ok"]
+        node.check_promises(bad={BAD})
+        assert node.story(BAD) == ["ok", "unreadable", "ok"]
 
 
 def test_a_disk_that_stalls(nvml_library: Path, tmp_path: Path) -> None:
     """The agent cannot hand on what it hears, and still takes no card for a silent one."""
-    needs_freezing()
-    with frozen_file(tmp_path) as file:
+    needs_stalling()
+    with stalling_file(tmp_path) as file:
         state_dir = str(file.path.with_name("state"))
-        with node(tmp_path / "node", nvml_library, state_dir=state_dir) as farm:
-            farm.start()
-            file.freeze()
-            time.sleep(6)
-            file.thaw()
-            farm.wait_for_each(CARDS, "ok", 3)
+        with node_in(tmp_path / "node", nvml_library, state_dir=state_dir) as node:
+            node.start()
+            with file.frozen():
+                time.sleep(6)
+            node.wait_for_each(CARDS, "ok", 3)
 
-            farm.check_promises(bad=())
+            node.check_promises(bad=())
 
 
 # --- a card that comes ---------------------------------------------------------------------------
 
 
-def test_a_card_that_is_plugged_in(grown_farm: Node) -> None:
+def test_a_card_that_is_plugged_in(grown_node: Node) -> None:
     """It is found within a minute, and the others are read on by the same reader."""
-    wait_until(lambda: grown_farm.story(NEW) == ["ok"], 90, "the new card is read")
+    wait_until(lambda: grown_node.story(NEW) == ["ok"], 90, "the new card is read")
 
-    grown_farm.check_promises(bad=())
-    assert len({process.pid for look in grown_farm.looks for process in look}) == 1
+    grown_node.check_promises(bad=())
+    assert len({process.pid for look in grown_node.looks for process in look}) == 1
