@@ -267,6 +267,9 @@ class Spool:
         self._disk = disk
         self._boots = disk.boots | self._boots
         self._count_dropped()
+        while self._ring and disk.holds(self._ring.first):
+            # It was written, although the disk said that it was not.
+            self._ring.popleft()
         if self._ring and self._ring.first.id <= disk.last_id:
             self._ring.renumber(disk.last_id + 1)
             self._next_id = 0

@@ -175,6 +175,11 @@ class Disk:
             self._sweep()
         return True
 
+    def holds(self, row: Row) -> bool:
+        """Whether this very row is in the file."""
+        found = self._connection.execute("SELECT crc FROM batch WHERE id = ?", (row.id,))
+        return bool(found.fetchone() == (row.checksum(),))
+
     def select(self, after: int, upto: int, selection: Selection) -> None:
         """Add rows with `after` < id <= `upto` to the selection; spoilt ones are dropped."""
         spoilt: list[int] = []
@@ -560,25 +565,23 @@ def _salvage(damaged: Path, disk: Disk) -> tuple[int, Tally]:
     Returns how many points were saved, and what the old file counted, zeros where it cannot be
     read.
     """
-    saved = last = 0
+    saved: dict[int, int] = {}
     with contextlib.closing(_connect(damaged)) as connection:
         with contextlib.suppress(*_UNREADABLE):
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             # A file that was cut off is read as far as it goes, instead of not at all.
             connection.execute("PRAGMA writable_schema = ON")
             disk.learn(_boots(connection))
-        for row in _sound(_readable(connection, _SALVAGE[0]), []):
-            disk.insert(row)
-            saved += row.points
-            last = row.id
-        for row in _sound(_readable(connection, _SALVAGE[1]), []):
-            if row.id <= last:
-                break
-            disk.insert(row)
-            saved += row.points
+        for query in _SALVAGE:
+            for row in _sound(_readable(connection, query), []):
+                # A damaged tree may lead to the same page twice.
+                if row.id not in saved:
+                    disk.insert(row)
+                    saved[row.id] = row.points
+        points = sum(saved.values())
         with contextlib.suppress(*_UNREADABLE):
-            return saved, _tally(connection) or Tally(0, 0)
-    return saved, Tally(0, 0)
+            return points, _tally(connection) or Tally(0, 0)
+    return points, Tally(0, 0)
 
 
 def _readable(connection: sqlite3.Connection, query: str) -> Iterator[tuple[int, ...]]:

@@ -11,6 +11,7 @@ from farmhand_agent import settings
 from farmhand_agent.clock import Clock
 from farmhand_agent.config import Ship
 from farmhand_agent.reading import clean
+from farmhand_agent.spool_boot import EARLIEST_NS
 
 if TYPE_CHECKING:
     from farmhand_agent.wire_client import WriteClient
@@ -41,6 +42,10 @@ class Kind(Enum):
 TOO_LARGE = 413
 _REFUSALS = (400, TOO_LARGE, 422)
 _BUSY = (408, 425, 429)
+
+
+_LATEST_SECONDS = 7_258_118_400
+"""Year 2200: no store's clock is right that says more."""
 
 
 class Answer(NamedTuple):
@@ -130,6 +135,8 @@ class Wire:
         try:
             theirs = parsedate_to_datetime(headers["Date"]).timestamp() + 0.5
         except (LookupError, ValueError, OverflowError):
+            return
+        if not EARLIEST_NS / 1e9 < theirs < _LATEST_SECONDS:
             return
         took = self._clock.monotonic() - sent_at
         offset = theirs - (self._clock.time() - took / 2)
