@@ -29,7 +29,8 @@ class Ship(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ca_file: str | None = None
     """Certificates (PEM) that may vouch for the server, in place of the system's."""
     spool_bytes: int = 64 * 2**20
-    """Most that is kept on disk while the server does not answer; the oldest goes first."""
+    """Most that is kept on disk while the server does not answer, and no more than half of what is
+    free there; the oldest goes first."""
 
 
 class Nvidia(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

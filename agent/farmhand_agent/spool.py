@@ -46,11 +46,11 @@ class Batch(NamedTuple):
 class Spool:
     """A bounded queue on disk: what `put` wrote comes out until it is acknowledged.
 
-    The file and its write-ahead log together never exceed the cap. When it is full the oldest
-    readings are dropped and counted. A damaged file is renamed to `.corrupt-<n>` beside it, the
-    three newest are kept, and what can still be read of it goes on. While the disk cannot be used
-    readings wait in a bounded memory ring and `degraded` says why. Safe for use by several
-    threads; no method raises for the state of the disk.
+    The file and its write-ahead log together never exceed the cap, nor half of what was free when
+    they were made. When it is full the oldest readings are dropped and counted. A damaged file is
+    renamed to `.corrupt-<n>` beside it, the three newest are kept, and what can still be read of it
+    goes on. While the disk cannot be used readings wait in a bounded memory ring and `degraded`
+    says why. Safe for use by several threads; no method raises for the state of the disk.
 
     Raises:
         ValueError: the cap is below `spool_disk.MINIMUM_CAP_BYTES`.

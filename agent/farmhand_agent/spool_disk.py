@@ -171,8 +171,7 @@ class Disk:
         self.points += row.points
         self.bytes += len(row.body)
         self.last_id = max(self.last_id, row.id)
-        if self._hides:
-            self._sweep()
+        self._sweep()
         return True
 
     def holds(self, row: Row) -> bool:
@@ -230,6 +229,8 @@ class Disk:
 
         SQLite removes the log as it closes, and could not make a new one on a full disk.
         """
+        with contextlib.suppress(*TROUBLE):
+            self._sweep()
         with contextlib.suppress(sqlite3.Error):
             self._connection.close()
         if not hold_room:
@@ -364,9 +365,17 @@ class Disk:
         self.bytes -= size
 
     def _sweep(self) -> None:
-        """Delete what could only be hidden while the disk was full."""
-        for part in _chunks([id_ for (id_,) in self._connection.execute("SELECT id FROM gone")]):
-            self._delete(part)
+        """Delete what could only be hidden while the disk was full, unless it is so still."""
+        if not self._hides:
+            return
+        try:
+            hidden = [id_ for (id_,) in self._connection.execute("SELECT id FROM gone")]
+            for part in _chunks(hidden):
+                self._delete(part)
+        except sqlite3.OperationalError as error:
+            if not is_full(error):
+                raise
+            return
         self._connection.execute("DELETE FROM gone")
         self._hides = False
 

@@ -163,11 +163,16 @@ OPEN(open64)
 
 /* --- changes of content --------------------------------------------------------------------- */
 
+static int64_t place_of(int fd)
+{
+    return fcntl(fd, F_GETFL) & O_APPEND ? size_of(fd) : lseek(fd, 0, SEEK_CUR);
+}
+
 static ssize_t written(int fd, const void *data, size_t size, int64_t offset, int is_at)
 {
     char path[PATH_MAX];
     int ours = log_fd >= 0 && path_of(fd, path);
-    int64_t place = is_at ? offset : (ours ? lseek(fd, 0, SEEK_CUR) : 0);
+    int64_t place = is_at ? offset : (ours ? place_of(fd) : 0);
     if (ours && (!allowed() || !has_room((int64_t)size, place + (int64_t)size - size_of(fd))))
         return -1;
     ssize_t done = is_at ? syscall(SYS_pwrite64, fd, data, size, offset)

@@ -137,7 +137,7 @@ class CrashDisk:
     def cut_power(self, left: Unsynced, seed: int) -> None:
         """Leave in the directory what a power cut leaves; the seed decides what is any part."""
         image = _Image(self._base)
-        for change in self._changes():
+        for change in self.changes():
             image.apply(change)
         assert image.now() == self.files(), "the shim missed a change"
         durable = image.after_power_cut(left, random.Random(seed))
@@ -151,12 +151,13 @@ class CrashDisk:
         """Most that these files ever held together since the disk was settled."""
         sizes = {name: len(data) for name, data in self._base.items()}
         most = 0
-        for change in self._changes():
+        for change in self.changes():
             _resize(sizes, change)
             most = max(most, sum(sizes.get(name, 0) for name in names))
         return most
 
-    def _changes(self) -> Iterator[Change]:
+    def changes(self) -> Iterator[Change]:
+        """What was done since the disk was settled."""
         log = memoryview(self._log.read_bytes())
         place = 0
         while place < len(log):

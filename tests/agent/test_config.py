@@ -8,6 +8,7 @@ import pytest
 from farmhand_agent import config
 from farmhand_agent.settings import ConfigError
 from farmhand_agent.spool import Spool
+from tests.agent import certificate
 
 
 def written(directory: Path, text: str) -> Path:
@@ -27,6 +28,7 @@ def test_an_agent_without_a_file_ships_to_this_machine() -> None:
 def test_a_file_is_taken_as_written(tmp_path: Path) -> None:
     """Every key that an installation usually sets."""
     (tmp_path / "token").write_text("s3cret\n")
+    ca_file, _ = certificate.make(tmp_path)
     path = written(
         tmp_path,
         f"""
@@ -42,6 +44,8 @@ def test_a_file_is_taken_as_written(tmp_path: Path) -> None:
         org = "o"
         bucket = "farm/raw"
         spool_bytes = 1048576
+        verify_tls = false
+        ca_file = "{ca_file}"
         [nvidia]
         enabled = false
         """,
@@ -50,8 +54,36 @@ def test_a_file_is_taken_as_written(tmp_path: Path) -> None:
     assert (settings.site, settings.rack, settings.host) == ("cellar", "shelf 2", "node-京")
     assert (settings.interval_seconds, settings.sample_seconds) == (5.0, 0.5)
     assert settings.ship.bucket == "farm/raw"
+    assert (settings.ship.verify_tls, settings.ship.ca_file) == (False, str(ca_file))
     assert not settings.nvidia.enabled
     assert config.token(settings) == "s3cret"
+
+
+def test_servers_are_verified_unless_the_file_says_otherwise() -> None:
+    """By the certificates of the system."""
+    ship = config.load(None).ship
+    assert (ship.verify_tls, ship.ca_file) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "cannot be read: No such file or directory"),
+        ("", "holds no certificates, expected PEM"),
+        ("not a certificate", "holds no certificates, expected PEM"),
+    ],
+)
+def test_a_file_without_certificates_is_refused_at_the_start(
+    tmp_path: Path, content: str | None, reason: str
+) -> None:
+    """Rather than found out by the first post."""
+    ca_file = tmp_path / "ca.pem"
+    if content is not None:
+        ca_file.write_text(content)
+    path = written(tmp_path, f'[ship]\nca_file = "{ca_file}"')
+    with pytest.raises(ConfigError) as caught:
+        config.load(path)
+    assert str(caught.value) == f"{path}: ship.ca_file: {ca_file} {reason}"
 
 
 @pytest.mark.parametrize("spool_bytes", [2**20, 2**30])

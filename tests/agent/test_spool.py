@@ -2,22 +2,16 @@
 
 import os
 import resource
-import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import count
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from farmhand_agent.spool import RETRY_SECONDS, Spool
 from farmhand_agent.spool_disk import CORRUPT_FILES_KEPT, MINIMUM_CAP_BYTES
@@ -192,16 +186,28 @@ def test_readings_and_counts_survive_a_restart(path: Path) -> None:
         assert (spool.points, spool.dropped_points_total, spool.last_id) == (2, 1, last)
 
 
-def test_a_reading_keeps_the_boot_and_the_clock_of_its_put(path: Path) -> None:
-    """By them it can be dated again, should the clock of that boot prove wrong."""
-    spool = Spool(path, CAP, boot="one", boot_time=lambda: 1234)
+def test_when_a_boot_began_is_known_to_the_next(path: Path) -> None:
+    """Readings of an earlier boot can be dated again by what was learned in it."""
+    spool = Spool(path, CAP, boot="first", boot_time=lambda: 1234)
     spool.put(["a 1"])
+    assert spool.boot_began_ns("first") is None
+    spool.learn_boot(5678)
     spool.close()
-    spool = Spool(path, CAP, boot="two", boot_time=lambda: 9999)
-    try:
-        assert [(batch.boot, batch.boot_time_ns) for batch in spool.batches()] == [("one", 1234)]
-    finally:
+    spool = Spool(path, CAP, boot="second", boot_time=lambda: 99)
+    (batch,) = spool.batches()
+    assert (batch.boot, batch.boot_time_ns) == ("first", 1234)
+    assert (spool.boot_began_ns("first"), spool.boot_began_ns("second")) == (5678, None)
+    spool.close()
+
+
+def test_boots_without_readings_are_forgotten(path: Path) -> None:
+    """A spool does not grow by a line with each boot."""
+    for number in range(3):
+        spool = Spool(path, CAP, boot=f"boot {number}")
+        spool.learn_boot(number)
         spool.close()
+    with opened(path) as spool:
+        assert [spool.boot_began_ns(f"boot {number}") for number in range(3)] == [None] * 3
 
 
 def test_ids_are_never_used_again(path: Path) -> None:
@@ -374,85 +380,6 @@ def test_a_disk_that_fails_later_costs_nothing_that_fits_in_memory(path: Path) -
     spool.close()
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 3 MiB; needs the right to mount."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("this user cannot mount a file system")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
-
-
-def fill_disk(disk: Path, *, but: int = 0) -> None:
-    """Take all space that is left, but so many bytes."""
-    filler = disk / "filler"
-    status = os.statvfs(disk)
-    size = filler.stat().st_size if filler.exists() else 0
-    with filler.open("ab") as file:
-        os.posix_fallocate(file.fileno(), size, status.f_bavail * status.f_frsize - but)
-
-
-def test_a_disk_filled_by_others_is_no_trouble(small_disk: Path) -> None:
-    """The spool took its space at the start, and takes it over a restart."""
-    path = small_disk / "spool.sqlite"
-    with opened(path, 2 * CAP) as spool:
-        fill_disk(small_disk)
-        for number in range(200):
-            spool.put([wide(number)])
-        spool.ack([batch.id for batch in spool.batches()])
-        left = waiting(spool)
-        assert spool.degraded is None
-    with opened(path, 2 * CAP) as spool:
-        assert waiting(spool) == left
-        for number in range(200):
-            spool.put([wide(number)])
-        assert spool.degraded is None
-
-
-def test_a_full_disk_does_not_send_the_same_again(small_disk: Path) -> None:
-    """The disk was nearly full from the start: what cannot be deleted is still not repeated."""
-    path = small_disk / "spool.sqlite"
-    clock = Hand()
-    fill_disk(small_disk, but=900_000)
-    spool = Spool(path, 2 * CAP, monotonic=clock)
-    lines = [wide(number) for number in range(100)]
-    for line in lines:
-        spool.put([line])
-    assert spool.degraded is not None
-    delivered = []
-    while batches := spool.batches(max_bytes=50_000):
-        delivered += [batch.body.decode() for batch in batches]
-        spool.ack([batch.id for batch in batches])
-    assert delivered == lines
-    assert (spool.points, spool.bytes, spool.dropped_points_total) == (0, 0, 0)
-    (small_disk / "filler").unlink()
-    clock.seconds += RETRY_SECONDS
-    spool.put(["a 1"])
-    assert spool.degraded is None
-    spool.close()
-    with opened(path, 2 * CAP) as spool:
-        assert waiting(spool) == ["a 1"]
-
-
-def test_a_full_disk_at_the_first_start_is_waited_for(small_disk: Path) -> None:
-    """Not even an empty file is left behind to be taken for a damaged one."""
-    path = small_disk / "spool.sqlite"
-    clock = Hand()
-    fill_disk(small_disk)
-    spool = Spool(path, CAP, monotonic=clock)
-    spool.put(["a 1"])
-    assert spool.degraded is not None
-    (small_disk / "filler").unlink()
-    clock.seconds += RETRY_SECONDS
-    spool.put(["b 2"])
-    assert spool.quarantined_total == 0
-    assert spool.degraded is None
-    spool.close()
-
-
 def test_a_second_agent_does_not_touch_the_first_ones_file(path: Path) -> None:
     """The file is locked: the second keeps its readings in memory and says why."""
     with opened(path) as first, opened(path) as second:
@@ -545,6 +472,26 @@ def test_damage_in_the_middle_saves_both_ends(path: Path) -> None:
         assert spool.quarantined_total == 1
 
 
+def test_a_page_that_is_found_twice_is_saved_once(path: Path) -> None:
+    """Damage in the tree of pages leads to the same readings on two ways."""
+    with opened(path) as spool:
+        for number in range(60):
+            spool.put([wide(number)[:1500]])
+        before = waiting(spool)
+    data = bytearray(path.read_bytes())
+    # The root of the readings is the second page; its cells begin with the page they lead to.
+    root = 4096
+    cells = [root + int.from_bytes(data[at : at + 2]) for at in (root + 12, root + 14)]
+    data[cells[1] : cells[1] + 4] = data[cells[0] : cells[0] + 4]
+    path.write_bytes(data)
+    with opened(path) as spool:
+        left = waiting(spool)
+        assert spool.degraded is None
+        assert left == [line for line in before if line in set(left)]
+        assert 0 < len(left) < len(before)
+        assert spool.dropped_points_total == len(before) - len(left)
+
+
 def test_damage_while_running_does_not_stop_the_sampler(path: Path) -> None:
     """The file is overwritten under a running agent: it goes on with a new one."""
     with opened(path, 4 * CAP) as spool:
@@ -557,156 +504,3 @@ def test_damage_while_running_does_not_stop_the_sampler(path: Path) -> None:
         assert left[-1] == "a 1"
         assert spool.quarantined_total == 1
         assert spool.dropped_points_total == 300 - len(left[:-1])
-
-
-# --- all of it together ------------------------------------------------------------------------
-
-
-class SpoolMachine(RuleBasedStateMachine):
-    """The spool against a list: the lines that were put, are neither gone nor acknowledged."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.root = Path(tempfile.mkdtemp(prefix="spool"))
-        self.generations = count()
-        self.numbers = count()
-        self.expected: list[str] = []
-        self.path = self._fresh_path()
-        self.spool = Spool(self.path, CAP)
-        self.dropped = 0
-
-    def teardown(self) -> None:
-        self.spool.close()
-        shutil.rmtree(self.root)
-
-    def _fresh_path(self) -> Path:
-        return self.root / str(next(self.generations)) / "spool.sqlite"
-
-    @rule(width=st.sampled_from([10, 300, 3_000, 30_000]), lines=st.integers(1, 12))
-    def put(self, width: int, lines: int) -> None:
-        new = [f"card n={next(self.numbers)} {'x' * width}" for _ in range(lines)]
-        self.spool.put(new)
-        self.expected += new
-        self._settle_drops()
-
-    @rule(max_bytes=st.sampled_from([1, 50_000, 10**6]), part=st.integers(0, 3))
-    def ack_oldest(self, max_bytes: int, part: int) -> None:
-        batches = self.spool.batches(max_bytes=max_bytes)
-        batches = batches[: len(batches) - part] if len(batches) > part else batches
-        self._ack_lines(b"\n".join(batch.body for batch in batches))
-        self.spool.ack([batch.id for batch in batches])
-
-    @rule()
-    def ack_newest(self) -> None:
-        batches = self.spool.batches(after=self.spool.last_id - 1)
-        self._ack_lines(b"\n".join(batch.body for batch in batches))
-        self.spool.ack([batch.id for batch in batches])
-
-    def _ack_lines(self, body: bytes) -> None:
-        gone = set(body.decode().split("\n")) if body else set()
-        assert gone <= set(self.expected)
-        self.expected = [line for line in self.expected if line not in gone]
-
-    @precondition(lambda self: self.expected)
-    @rule()
-    def refuse_one(self) -> None:
-        (batch,) = self.spool.batches(max_bytes=1)
-        self.spool.ack([batch.id], refused_points=batch.points)
-        self.dropped += batch.points
-        self._ack_lines(batch.body)
-
-    @rule()
-    def reopen(self) -> None:
-        self.spool.close()
-        self.spool = Spool(self.path, CAP)
-        assert self.spool.quarantined_total == 0
-
-    @rule()
-    def crash(self) -> None:
-        """What is on disk at this moment is opened by the next process."""
-        survivor = self._fresh_path()
-        shutil.copytree(self.path.parent, survivor.parent)
-        self.spool.close()
-        shutil.rmtree(self.path.parent)
-        self.path = survivor
-        self.spool = Spool(self.path, CAP)
-        assert self.spool.quarantined_total == 0
-
-    @rule(where=st.floats(0, 0.999), how=st.sampled_from(["flip", "zero", "cut", "garbage"]))
-    def corrupt(self, where: float, how: str) -> None:
-        self.spool.close()
-        damage(self.path, where, how)
-        self.spool = Spool(self.path, CAP)
-        assert self.spool.degraded is None
-        self._settle_damage()
-
-    @rule(where=st.floats(0, 0.999), how=st.sampled_from(["flip", "zero", "cut", "garbage"]))
-    def crash_with_a_torn_log(self, where: float, how: str) -> None:
-        survivor = self._fresh_path()
-        shutil.copytree(self.path.parent, survivor.parent)
-        self.spool.close()
-        shutil.rmtree(self.path.parent)
-        self.path = survivor
-        damage(survivor.with_name("spool.sqlite-wal"), where, how)
-        self.spool = Spool(self.path, CAP)
-        assert self.spool.degraded is None
-        # Commits behind the damage are not there, and acknowledged lines may be again.
-        self.expected = waiting(self.spool)
-        self.dropped = self.spool.dropped_points_total
-
-    def _settle_drops(self) -> None:
-        """The oldest were dropped, as many as were counted."""
-        dropped = self.spool.dropped_points_total - self.dropped
-        self.expected = self.expected[dropped:]
-        self.dropped += dropped
-
-    def _settle_damage(self) -> None:
-        """Nothing is invented or turned around, and a loss shows in one of the counts."""
-        waiting(self.spool)
-        left = waiting(self.spool)
-        kept = set(left)
-        assert left == [line for line in self.expected if line in kept]
-        lost = len(self.expected) - len(left)
-        counted = self.spool.dropped_points_total - self.dropped
-        assert counted == lost or self.spool.quarantined_total
-        self.expected = left
-        self.dropped = self.spool.dropped_points_total
-
-    @invariant()
-    def holds_what_is_expected(self) -> None:
-        assert waiting(self.spool) == self.expected
-        assert self.spool.points == len(self.expected)
-        assert self.spool.dropped_points_total == self.dropped
-
-    @invariant()
-    def keeps_to_its_cap(self) -> None:
-        files = ("spool.sqlite", "spool.sqlite-wal", "spool.sqlite-ballast")
-        paths = [self.path.with_name(name) for name in files]
-        assert sum(path.stat().st_size for path in paths if path.exists()) <= CAP
-
-    @invariant()
-    def is_on_disk(self) -> None:
-        assert self.spool.degraded is None
-
-
-def damage(path: Path, where: float, how: str) -> None:
-    data = bytearray(path.read_bytes()) or bytearray(1)
-    place = int(where * len(data))
-    if how == "flip":
-        data[place] ^= 1 << place % 8
-    elif how == "zero":
-        data[place : place + 4096] = bytes(len(data[place : place + 4096]))
-    elif how == "cut":
-        del data[place:]
-    else:
-        data[place : place + 64] = b"\xff" * len(data[place : place + 64])
-    path.write_bytes(data)
-
-
-TestSpoolMachine = SpoolMachine.TestCase
-TestSpoolMachine.settings = settings(
-    max_examples=25,
-    stateful_step_count=20,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)

@@ -4,6 +4,7 @@ Lines are numbers that only grow, so order, repetition and invention show in the
 """
 
 import errno
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ from hypothesis.stateful import (
 from farmhand_agent.spool import RETRY_SECONDS
 from farmhand_agent.spool_disk import MINIMUM_CAP_BYTES
 from farmhand_agent.spool_row import MAX_ROW_BYTES
-from tests.agent.crash_disk import CrashDisk, Unsynced, build
+from tests.agent.crash_disk import Change, CrashDisk, Kind, Unsynced, build
 from tests.agent.spool_process import Killed, SpoolProcess
 
 CAP = MINIMUM_CAP_BYTES
@@ -42,7 +43,7 @@ SEEDS = st.integers(0, 2**32)
 LEFT = st.sampled_from(Unsynced)
 POWER = st.one_of(st.none(), LEFT)
 """None where only the process dies."""
-MOMENTS = st.one_of(st.integers(1, 12), st.integers(1, 400))
+MOMENTS = st.one_of(st.integers(1, 12), st.integers(1, 400), st.integers(1, 4000))
 PLACES = st.floats(0, 0.999)
 HOW = st.sampled_from(["flip", "zero", "cut", "garbage"])
 
@@ -51,8 +52,9 @@ class SpoolMachine(RuleBasedStateMachine):
     """What the spool holds against what it must hold.
 
     `must` are lines that were on disk when the spool last said that all is well; `sure` were put
-    since then in this life of the process; `gone` were acknowledged since then in it. `may` are
-    lines that a crash may have left or taken: put or acknowledged in lives that ended since.
+    since then in this life of the process; `gone` were acknowledged since then in it, and may not
+    be deleted. `may` are lines that a crash may have left or taken: put or acknowledged in lives
+    that ended since.
     """
 
     library: ClassVar[Path]
@@ -79,6 +81,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self.in_flight: list[tuple[int, list[int]]] = []
         self.has_room = True
         self.is_full = self.is_failing = self.has_failed = False
+        self.copies_on_write = self.hides = False
         self.damages: list[Damage] = []
         self.was_open = self.is_alive = False
 
@@ -159,6 +162,8 @@ class SpoolMachine(RuleBasedStateMachine):
         self.sure |= set(numbers)
         self.widths |= dict.fromkeys(numbers, width)
         self.process.ask("put", numbers=numbers, width=width)
+        if not self.copies_on_write:
+            self.hides = False
 
     @rule(count=st.integers(5, 60))
     def put_much(self, count: int) -> None:
@@ -198,6 +203,7 @@ class SpoolMachine(RuleBasedStateMachine):
         numbers &= set(before["numbers"])
         points = len(numbers) if refused else 0
         self.gone |= numbers
+        self.hides = self.hides or self.copies_on_write
         self.must -= numbers
         self.sure -= numbers
         self.process.ask("ack", ids=ids, refused_points=points)
@@ -231,7 +237,8 @@ class SpoolMachine(RuleBasedStateMachine):
     @rule(began_ns=st.integers(0, 2 * 10**18))
     def learn_boot(self, began_ns: int) -> None:
         self.process.ask("learn_boot", began_ns=began_ns)
-        if self.process.ask("state")["degraded"] is None:
+        is_written = self.has_room or not self.is_full
+        if is_written and self.process.ask("state")["degraded"] is None:
             self.began[f"boot {self.boot}"] = began_ns
         else:
             self.began.pop(f"boot {self.boot}", None)
@@ -272,7 +279,7 @@ class SpoolMachine(RuleBasedStateMachine):
     @rule(free_bytes=st.one_of(st.just(0), st.integers(0, 2 * CAP)), copies_on_write=st.booleans())
     def fill(self, free_bytes: int, copies_on_write: bool) -> None:
         self.disk.fill(free_bytes, copies_on_write=copies_on_write)
-        self.is_full = True
+        self.is_full, self.copies_on_write = True, copies_on_write
         self.has_room = self.has_room and not copies_on_write
 
     @rule(error=st.sampled_from([errno.EIO, errno.EROFS]), after=st.integers(0, 8))
@@ -284,7 +291,7 @@ class SpoolMachine(RuleBasedStateMachine):
     @rule()
     def heal(self) -> None:
         self.disk.heal()
-        self.is_full = self.is_failing = False
+        self.is_full = self.is_failing = self.copies_on_write = False
 
     @rule()
     def recover(self) -> None:
@@ -295,8 +302,26 @@ class SpoolMachine(RuleBasedStateMachine):
 
     # -- rules: damage --
 
-    @rule(where=PLACES, how=HOW, closes=st.booleans(), hits_log=st.booleans())
-    def damage(self, where: float, how: str, closes: bool, hits_log: bool) -> None:
+    @rule(
+        where=PLACES,
+        how=HOW,
+        closes=st.booleans(),
+        hits_log=st.booleans(),
+        moment=st.one_of(st.just(0), MOMENTS),
+        power=POWER,
+        seed=SEEDS,
+    )
+    def damage(
+        self,
+        where: float,
+        how: str,
+        *,
+        closes: bool = True,
+        hits_log: bool = False,
+        moment: int = 0,
+        power: Unsynced | None = None,
+        seed: int = 0,
+    ) -> None:
         """The file is closed first and then damaged, or it or its log after a kill."""
         if closes:
             self.process.ask("close")
@@ -310,7 +335,8 @@ class SpoolMachine(RuleBasedStateMachine):
             self.damages.append(damaged(path, where, how))
             self.has_room = False
         self.disk.settle()
-        self.start()
+        with self.dying(moment, power, seed):
+            self.start()
 
     # -- what always holds --
 
@@ -321,7 +347,7 @@ class SpoolMachine(RuleBasedStateMachine):
         seen = set(numbers)
         assert state["points"] == len(numbers)
         assert state["bytes"] == state["body_bytes"]
-        assert numbers == sorted(numbers)
+        assert numbers == sorted(seen)
         assert seen <= set(range(self.last_number + 1))
         self.was_open = self.was_open or state["is_open"]
         if not self.was_open:
@@ -329,7 +355,7 @@ class SpoolMachine(RuleBasedStateMachine):
         if self.damages:
             self.check_damage(state, seen)
         elif state["is_open"]:
-            self.check_open(state, numbers, seen)
+            self.check_open(state, seen)
         else:
             self.may |= self.gone
             self.gone = set()
@@ -339,10 +365,8 @@ class SpoolMachine(RuleBasedStateMachine):
         if state["degraded"] is None:
             self.settle(state, seen)
 
-    def check_open(self, state: Any, numbers: list[int], seen: set[int]) -> None:
+    def check_open(self, state: Any, seen: set[int]) -> None:
         assert seen <= self.must | self.sure | self.may
-        repeated = len(numbers) - len(seen)
-        assert not repeated or self.has_failed
         missing = (self.must | self.sure) - seen
         counted = state["dropped"] - self.dropped - self.refused
         uncertain = len(self.may) + self.has_failed * len(self.sure)
@@ -387,7 +411,9 @@ class SpoolMachine(RuleBasedStateMachine):
     def settle(self, state: Any, seen: set[int]) -> None:
         """All is well: what is seen is on disk."""
         self.must, self.dropped, self.refused = seen, state["dropped"], 0
-        self.sure, self.gone, self.may = set(), set(), set()
+        self.sure, self.may = set(), set()
+        if not self.hides:
+            self.gone = set()
         self.has_failed = self.is_failing
         self.damages = []
         if not (self.is_full or self.is_failing):
@@ -436,15 +462,189 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("crash_disk"))
 
 
-SETTINGS = settings(
-    max_examples=30,
-    stateful_step_count=25,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+@pytest.fixture
+def machine(library: Path) -> Iterator[SpoolMachine]:
+    """A machine to be driven by hand; it is checked in the end that everything is delivered."""
+    machine = made(library)()
+    machine.start_first(-1)
+    yield machine
+    machine.check()
+    machine.teardown()
+
+
+def made(library: Path) -> type[SpoolMachine]:
+    return type("Machine", (SpoolMachine,), {"library": library})
+
+
+def put_each(machine: SpoolMachine, count: int, width: int) -> None:
+    """Put lines one by one, so that each is lost alone."""
+    for _ in range(count):
+        machine.put(1, width)
+    machine.check()
+
+
+def degraded(machine: SpoolMachine) -> bool:
+    machine.check()
+    return machine.process.ask("state")["degraded"] is not None
+
+
+# --- all of it, in any order -------------------------------------------------------------------
+
+EXAMPLES = int(os.environ.get("FARMHAND_SPOOL_ROUNDS", "40"))
 
 
 def test_the_spool_keeps_its_promises(library: Path) -> None:
     """Whatever happens to process, power and disk, in whatever order."""
-    machine = type("Machine", (SpoolMachine,), {"library": library})
-    run_state_machine_as_test(machine, settings=SETTINGS)
+    run_state_machine_as_test(
+        made(library),
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=25,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+# --- what was learned that way -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("after", range(9))
+def test_a_write_that_failed_half_way_is_there_once(machine: SpoolMachine, after: int) -> None:
+    """The log may hold a commit that the disk said it had not taken."""
+    machine.put(2, 1)
+    machine.check()
+    machine.fail(errno.EIO, after)
+    machine.put(3, 1)
+    machine.check()
+    machine.recover()
+
+
+def test_a_disk_that_copies_on_write_does_not_send_the_same_again(machine: SpoolMachine) -> None:
+    """A full one cannot even delete: what was acknowledged is at least not given out again."""
+    machine.put(3, 100)
+    machine.put(3, 100)
+    machine.check()
+    machine.fill(0, copies_on_write=True)
+    machine.take(0, 1, live=False)
+    machine.acknowledge(0, refused=False)
+    machine.check()
+    assert machine.process.ask("state")["numbers"] == [4, 5, 6]
+
+
+@pytest.mark.parametrize("free_bytes", range(0, 100_000, 10_000))
+def test_what_can_only_be_hidden_is_deleted_when_there_is_room(
+    machine: SpoolMachine, free_bytes: int
+) -> None:
+    """Room for a reading is no room for that yet, and nothing is taken for damage."""
+    put_each(machine, 40, 3000)
+    machine.fill(0, copies_on_write=True)
+    machine.take(0, 10**6, live=False)
+    machine.acknowledge(1, refused=False)
+    machine.fill(free_bytes, copies_on_write=True)
+    machine.put(1, 10)
+    machine.check()
+    machine.put(1, 10)
+    machine.recover()
+    machine.check()
+    machine.restart(CAP)
+    assert machine.process.ask("state")["numbers"] == [1, 41, 42, 43]
+    assert not list(machine.disk.root.glob("*corrupt*"))
+
+
+def test_a_file_that_is_cut_off_is_read_as_far_as_it_goes(machine: SpoolMachine) -> None:
+    """SQLite refuses it as a whole; what is still there goes on, the rest is counted."""
+    put_each(machine, 100, 3000)
+    machine.damage(0.9, "cut")
+    machine.check()
+    state = machine.process.ask("state")
+    assert 0 < state["points"] < 100
+    assert state["dropped"] == 100 - state["points"]
+
+
+@pytest.mark.parametrize("closes", [True, False])
+def test_a_file_that_is_cut_to_nothing_is_not_taken_for_a_new_one(
+    machine: SpoolMachine, closes: bool
+) -> None:
+    """Nor its log thrown away unseen: whoever looks finds that something was lost."""
+    machine.put(5, 10)
+    machine.check()
+    machine.damage(0.0, "cut", closes=closes)
+    assert machine.process.ask("state")["quarantined"] == 1
+
+
+def test_a_damaged_file_on_a_full_disk_waits_for_room(machine: SpoolMachine) -> None:
+    """It is not set aside before there is a new one to take what can be read of it."""
+    put_each(machine, 100, 3000)
+    machine.fill(0, copies_on_write=False)
+    machine.damage(0.9, "zero")
+    assert degraded(machine)
+    machine.put(1, 10)
+    machine.recover()
+    machine.check()
+    state = machine.process.ask("state")
+    assert 90 < state["points"] < 102
+    assert state["dropped"] == 102 - state["points"]
+
+
+def test_a_death_while_a_damaged_file_is_mended_loses_nothing_more(library: Path) -> None:
+    """The next start mends it anew, or finds it mended."""
+    undisturbed = mended(library, 0)
+    kinds = [change.kind for change in undisturbed]
+    swap = kinds.index(Kind.RENAME) + 1
+    for moment in (1, 5, 14, swap // 2, *range(swap - 3, swap + 4), len(undisturbed)):
+        mended(library, moment)
+
+
+def mended(library: Path, moment: int) -> list[Change]:
+    """Mend a damaged file, dying at a moment; what was changed on the disk until then."""
+    machine = made(library)()
+    machine.start_first(-1)
+    put_each(machine, 100, 3000)
+    machine.damage(0.9, "zero", moment=moment, power=Unsynced.NOTHING if moment else None)
+    changes = list(machine.disk.changes())
+    machine.check()
+    state = machine.process.ask("state")
+    assert 90 < state["points"] < 100
+    assert state["dropped"] == 100 - state["points"]
+    machine.teardown()
+    return changes
+
+
+def test_a_full_disk_does_not_keep_a_spool_from_a_smaller_cap(machine: SpoolMachine) -> None:
+    """It goes on with the larger file, which becomes smaller when there is room to do so."""
+    machine.restart(LARGER_CAP)
+    machine.put_much(60)
+    machine.check()
+    machine.fill(0, copies_on_write=False)
+    machine.restart(CAP)
+    assert not degraded(machine)
+    machine.heal()
+    machine.restart(CAP)
+    machine.check()
+    assert machine.path.stat().st_size < CAP
+
+
+def test_no_more_than_half_of_a_nearly_full_disk_is_taken(library: Path) -> None:
+    """The rest is for others; the spool makes do with less than its cap."""
+    machine = made(library)()
+    machine.cap = 8 * CAP
+    machine.start_first(4 * CAP)
+    machine.put_much(60)
+    state = machine.process.ask("state")
+    assert state["degraded"] is None
+    assert state["numbers"][-1] == 60
+    assert CAP < machine.disk.largest_bytes(*FILES) <= 2 * CAP
+    machine.largest_bytes = machine.allowed_bytes = 2 * CAP
+    machine.cap = CAP
+    machine.teardown()
+
+
+def test_a_disk_without_room_for_a_spool_is_left_alone(library: Path) -> None:
+    """Nothing is half made there while readings wait in memory."""
+    machine = made(library)()
+    machine.start_first(CAP)
+    assert degraded(machine)
+    assert not list(machine.disk.root.iterdir())
+    machine.put(3, 10)
+    machine.teardown()

@@ -2,7 +2,6 @@
 
 import logging
 import ssl
-import subprocess
 import time
 from collections.abc import Iterator
 from email.utils import formatdate
@@ -13,6 +12,7 @@ import pytest
 from farmhand_agent.clock import Clock
 from farmhand_agent.config import Ship
 from farmhand_agent.wire import Kind, Wire
+from tests.agent import certificate
 from tests.agent.sink import HANG_UP, Answer, Sink, running_sink
 
 LINE = b"card power_watts=1.0 1"
@@ -107,22 +107,10 @@ def test_a_web_page_is_no_store(sink: Sink, wire: Wire) -> None:
 
 
 @pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    """A certificate of loopback that only its holder vouches for, with its key."""
-    path = tmp_path / "certificate.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-    command += ["-nodes", "-days", "2", "-subj", "/CN=collector", "-keyout", str(path)]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-out", str(tmp_path / "public.pem")]
-    subprocess.run(command, capture_output=True, check=True)
-    with path.open("ab") as file:
-        file.write((tmp_path / "public.pem").read_bytes())
-    return path
-
-
-@pytest.fixture
-def secure_sink(certificate: Path) -> Iterator[Sink]:
+def secure_sink(tmp_path: Path) -> Iterator[Sink]:
+    """A store with a certificate of its own."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
+    context.load_cert_chain(*certificate.make(tmp_path))
     with running_sink(context) as sink:
         yield sink
 
@@ -135,11 +123,10 @@ def test_a_server_that_nobody_vouches_for_gets_nothing(secure_sink: Sink) -> Non
     assert secure_sink.posts == []
 
 
-def test_a_server_of_the_configured_authority_is_trusted(
-    secure_sink: Sink, certificate: Path
-) -> None:
+def test_a_server_of_the_configured_authority_is_trusted(secure_sink: Sink, tmp_path: Path) -> None:
     """A farm may have certificates of its own."""
-    wire = Wire(Ship(url=secure_sink.url, ca_file=str(certificate)), Clock())
+    ca_file = tmp_path / "certificate.pem"
+    wire = Wire(Ship(url=secure_sink.url, ca_file=str(ca_file)), Clock())
     assert wire.post(LINE).kind is Kind.ACCEPTED
     assert wire.post(LINE).kind is Kind.ACCEPTED
     wire.close()
@@ -275,7 +262,16 @@ def test_a_slow_answer_says_little_about_the_time(sink: Sink, timed: Wire, clock
     assert timed.clock_offset_seconds == pytest.approx(20, abs=3)
 
 
-@pytest.mark.parametrize("date", ["yesterday", "Fri, 99 Foo 99999 99:99:99 GMT", "-1"])
+@pytest.mark.parametrize(
+    "date",
+    [
+        "yesterday",
+        "Fri, 99 Foo 99999 99:99:99 GMT",
+        "-1",
+        "Thu, 01 Jan 1970 00:00:09 GMT",
+        "Fri, 31 Dec 9999 23:59:59 GMT",
+    ],
+)
 def test_a_date_that_makes_no_sense_is_passed_over(sink: Sink, timed: Wire, date: str) -> None:
     """A store without a clock still takes readings."""
     sink.date = date

@@ -283,13 +283,14 @@ def test_live_readings_go_before_the_backlog(agent: Agent, sink: Sink) -> None:
     sink.always = OK
     sink.wait_until(lambda: refused <= set(sink.accepted))
     after = [post for post in sink.posts[posts:] if post.status == 204]
-    live, backlog = after[0].lines, after[1].lines
+    live = after[0].lines
     newest_refused = max(parse_line(line).time_ns for line in refused)
     assert all(r.time_ns > newest_refused for r in cards(live))
-    assert cards(live) and refused & set(backlog)
+    assert cards(live) and not refused & set(live)
+    # What is put meanwhile may go in between.
     followed = [line for post in after[1:] for line in post.lines if line in refused - known]
     times = [reading.time_ns for reading in cards(followed)]
-    assert times == sorted(times)
+    assert times and times == sorted(times)
 
 
 # --- the end -----------------------------------------------------------------------------------
