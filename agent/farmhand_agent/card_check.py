@@ -102,7 +102,7 @@ def _two_messages(vendor: str, pace: Pace) -> Sequence[Message]:
                 messages = child.receive() if selector.select(1.0) else []
                 if messages is None:
                     break
-                told += messages
+                told += [m for m in messages if isinstance(m, Message)]
     finally:
         child.kill()
         child.close()

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from farmhand_agent.progress import Doing, Progress
-from farmhand_agent.reader import Message
+from farmhand_agent.reader import Told
 
 log = logging.getLogger(__name__)
 
@@ -93,14 +93,14 @@ class ReaderProcess:
         assert self.process.stdout is not None
         self.fd = self.process.stdout.fileno()
 
-    def receive(self) -> list[Message] | None:
-        """Messages that arrived; None when the process has closed its end."""
+    def receive(self) -> list[Told] | None:
+        """What arrived; None when the process has closed its end."""
         chunk = os.read(self.fd, 1 << 20)
         if not chunk:
             return None
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         self.heard = time.monotonic()
-        return [message for line in lines if (message := _decoded(line)) is not None]
+        return [told for line in lines if (told := _decoded(line)) is not None]
 
     def wait(self, seconds: float) -> bool:
         """Wait for its end; whether it came."""
@@ -120,9 +120,12 @@ class ReaderProcess:
         self.progress.close()
 
 
-def _decoded(line: bytes) -> Message | None:
+_DECODER: msgspec.json.Decoder[Told] = msgspec.json.Decoder(Told)
+
+
+def _decoded(line: bytes) -> Told | None:
     try:
-        return msgspec.json.decode(line, type=Message)
+        return _DECODER.decode(line)
     except msgspec.DecodeError as error:
         log.warning("a reader said what cannot be understood: %s", error)
         return None

@@ -18,7 +18,7 @@ def read_once(vendor: str, pace: Pace, patience: Patience = PATIENCE) -> Message
     Such a card is `unidentified` and comes after the others. A driver that fails as a whole is
     told in `nothing`.
     """
-    command = [*reader_command(vendor, pace), "--once"]
+    command = [*reader_command(vendor, pace), "--once", "--deaf"]
     skip: list[str] = []
     while True:
         chosen = [f"--skip={slot}" for slot in skip]
@@ -60,8 +60,11 @@ def _await(child: ReaderProcess, interval_seconds: float, patience: Patience) ->
             if patience.is_stuck(child.progress.read()):
                 break
             if selector.select(min(0.2, patience.stuck_seconds)):
-                messages = child.receive()
-                if messages is None or messages:
+                told = child.receive()
+                if told is None:
+                    return None
+                windows = [message for message in told if isinstance(message, Message)]
+                if windows:
                     child.wait(1.0)
-                    return messages[0] if messages else None
+                    return windows[0]
     return None

@@ -4,6 +4,7 @@ A call into a vendor library may never return, so the child cannot tell of it. I
 and the call here before it makes it; the parent looks when a window is late or the child is gone.
 """
 
+import faulthandler
 import mmap
 import os
 import struct
@@ -15,6 +16,7 @@ _WORD = struct.Struct("<d512s64s")
 _END = _COUNT.size + _WORD.size
 _SIZE = _END + _COUNT.size
 _READS = 100
+_REPORT_BYTES = 1 << 16
 
 
 class Doing(NamedTuple):
@@ -35,6 +37,8 @@ class Progress:
     word could pair a call with the time of another one, and look like a call that is stuck.
 
     With `by_slot`, calls about one slot that follow each other count as one that goes on.
+
+    Behind the word there is room for the child's last words, should it crash.
     """
 
     def __init__(self, fd: int, *, by_slot: bool = False) -> None:
@@ -49,7 +53,17 @@ class Progress:
         """A new word; its `fd` is to be passed to the child."""
         fd = os.memfd_create("farmhand-progress")
         os.ftruncate(fd, _SIZE)
+        # What the child appends goes behind the word.
+        os.lseek(fd, _SIZE, os.SEEK_SET)
         return cls(fd)
+
+    def report_crashes(self) -> None:
+        """In the child: leave word of where it was, should a library crash it."""
+        faulthandler.enable(self.fd, all_threads=False)
+
+    def crashed_beside(self) -> bool:
+        """Whether the child crashed in a thread beside the one whose calls are told here."""
+        return b"threading.py" in os.pread(self.fd, _REPORT_BYTES, _SIZE)
 
     def enter(self, slot: str, call: str) -> None:
         """Say that a call is about to be made."""

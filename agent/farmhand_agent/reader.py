@@ -9,6 +9,7 @@ import argparse
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
@@ -57,7 +58,7 @@ class CardWindow(msgspec.Struct, frozen=True):
     lacks: Sequence[str] = ()
 
 
-class Message(msgspec.Struct, frozen=True):
+class Message(msgspec.Struct, frozen=True, tag="window"):
     """What a reader hands over each interval.
 
     `nothing` says why there is no card of this vendor; the reader ends after it. `present` lists
@@ -68,7 +69,10 @@ class Message(msgspec.Struct, frozen=True):
     cards: list[CardWindow]
     present: list[str]
     nothing: str | None = None
-    events: list[CardEvent] = []
+
+
+Told = Message | CardEvent
+"""What a reader hands over: windows at the end of each interval, events as they happen."""
 
 
 class Reader:
@@ -92,6 +96,7 @@ class Reader:
         self._infos: dict[str, dict[str, Value]] = {}
         self._enumerated = self._informed = self._asked_rare = float("-inf")
         self._sampled = time.monotonic()
+        self._interval_seconds = 0.0
 
     def open(self) -> None:
         """Connect and enumerate."""
@@ -100,6 +105,7 @@ class Reader:
 
     def run(self, interval_seconds: float, sample_seconds: float) -> None:
         """Sample and send for ever, or until the source has nothing left to read."""
+        self._interval_seconds = interval_seconds
         beat = time.monotonic()
         self._sampled = beat
         while True:
@@ -116,6 +122,7 @@ class Reader:
 
     def one_window(self, interval_seconds: float, sample_seconds: float) -> None:
         """Sample for one interval and send one message."""
+        self._interval_seconds = interval_seconds
         self._start_window()
         self._sampled = time.monotonic()
         end = self._sampled + interval_seconds
@@ -177,20 +184,28 @@ class Reader:
             self._informed = time.monotonic()
         if want_rare:
             self._asked_rare = time.monotonic()
-        self._send(Message(time_ns, cards, self._present, events=self._source.events()))
+        self._send(Message(time_ns, cards, self._present))
         if time.monotonic() - self._enumerated >= ENUMERATE_SECONDS:
             self._enumerate()
 
     def _close(self, card: Card, want_info: bool, want_rare: bool) -> CardWindow:
         for question in (self._source.slow, *([self._source.rare] if want_rare else [])):
-            answer = self._ask(card, question) if self._states[card.slot] == "ok" else None
+            answer = self._ask(card, question) if self._answers_in_time(card) else None
             self._windows[card.slot].note(answer or {})
         state = self._states[card.slot]
-        info = self._info(card, want_info) if state == "ok" else None
+        info = self._info(card, want_info) if self._answers_in_time(card) else None
         lacks = self._source.lacks(card) if info is not None else ()
         fields = _fields(self._windows[card.slot].close(), state)
         who = (card.slot, card.card, card.vendor, card.model)
         return CardWindow(*who, state, fields, info, lacks)
+
+    def _answers_in_time(self, card: Card) -> bool:
+        """Whether more may be asked: of one that takes ages, the least is told rather than nothing.
+
+        A card with failing memory may take 45 s for each of a hundred calls.
+        """
+        is_slow = self._windows[card.slot].read_seconds > self._interval_seconds
+        return self._states[card.slot] == "ok" and not is_slow
 
     def _info(self, card: Card, wanted: bool) -> dict[str, Value] | None:
         known = card.card in self._infos and not self._source.has_changed(card)
@@ -213,15 +228,18 @@ def _sleep_until(moment: float) -> None:
     time.sleep(max(0.0, moment - time.monotonic()))
 
 
-def _printer() -> Callable[[Message], None]:
+def _printer() -> Callable[[Told], None]:
     """Writes one message a line to stdout, which is kept from a library that prints too."""
     own = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    # Events come from a thread of their own.
+    lock = threading.Lock()
 
-    def write(message: Message) -> None:
+    def write(told: Told) -> None:
         try:
-            own.write(msgspec.json.encode(message) + b"\n")
-            own.flush()
+            with lock:
+                own.write(msgspec.json.encode(told) + b"\n")
+                own.flush()
         except BrokenPipeError:
             # A reader whose parent is gone has no reason to live.
             os._exit(0)
@@ -243,13 +261,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.add_argument("--only", action="append", default=[], metavar="SLOT")
     options.add_argument("--skip", action="append", default=[], metavar="SLOT")
     options.add_argument("--once", action="store_true")
+    options.add_argument("--deaf", action="store_true", help="do not listen for events")
     options.add_argument("--sysfs", type=Path, default=Path("/sys"), metavar="DIRECTORY")
     chosen = options.parse_args(arguments)
     log_to_stderr()
     # A card that is slow in each call holds the others up; one that is read alone holds up nobody.
     progress = Progress(chosen.progress_fd, by_slot=not chosen.only)
+    progress.report_crashes()
     send = _printer()
-    source = vendors()[chosen.vendor](progress.enter, chosen.sysfs)
+    tell = None if chosen.deaf else send
+    source = vendors()[chosen.vendor](progress.enter, tell, chosen.sysfs)
     reader = Reader(source, progress, _choose(chosen.only, chosen.skip), send)
     try:
         reader.open()

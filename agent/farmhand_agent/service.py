@@ -15,6 +15,7 @@ from farmhand_agent import __version__, config, systemd
 from farmhand_agent.boots import Boots, machine_is_going_down
 from farmhand_agent.child import PATIENCE, Pace, Patience
 from farmhand_agent.events.watch import EventWatch
+from farmhand_agent.hung import HungReaders
 from farmhand_agent.inventory import Inventory
 from farmhand_agent.publisher import Publisher
 from farmhand_agent.reading import SCHEMA, Value
@@ -61,7 +62,15 @@ class Service:
         pace = Pace(settings.interval_seconds, settings.sample_seconds, sysfs)
         deliver = self._publisher.cards
         self._watches = [
-            Watch(vendor, pace, inventory, deliver, self._driver_told, patience)
+            Watch(
+                vendor,
+                pace,
+                inventory,
+                deliver,
+                self._driver_told,
+                HungReaders(state_dir / f"hung-{vendor}.json"),
+                patience,
+            )
             for vendor in vendors
         ]
         pool = {"default": {"type": "threadpool", "max_workers": 2}}

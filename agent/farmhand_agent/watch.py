@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 
 from farmhand_agent.child import PATIENCE, Pace, Patience, ReaderProcess, reader_command, what
+from farmhand_agent.hung import HungReaders
 from farmhand_agent.inventory import Inventory, Place
 from farmhand_agent.progress import Doing
-from farmhand_agent.reader import CardWindow, Message, State
+from farmhand_agent.reader import CardWindow, Message, State, Told
 from farmhand_agent.reading import UNIDENTIFIED, Value
 from farmhand_agent.sources.base import CardEvent
 
@@ -73,11 +74,13 @@ class Watch:
         inventory: Inventory,
         deliver: Deliver,
         tell: Tell,
+        hung: HungReaders,
         patience: Patience = PATIENCE,
     ) -> None:
         self._vendor = vendor
         self._interval_seconds = pace.interval_seconds
         self._command = reader_command(vendor, pace)
+        self._hung = hung
         self._inventory = inventory
         self._deliver = deliver
         self._tell = tell
@@ -91,6 +94,9 @@ class Watch:
         self._delivered: dict[str, float] = {}
         self._heard: dict[str, float] = {}
         self._answered: dict[str, float] = {}
+        self._untold: list[CardEvent] = []
+        self._deaf = False
+        """Whether readers are not to listen for events."""
         self._said_nothing = ""
         self._turned = time.monotonic()
         self._stop = threading.Event()
@@ -124,6 +130,7 @@ class Watch:
         started = time.monotonic()
         self._delivered = {p.slot: started for p in self._inventory.expected(self._vendor)}
         self._heard, self._answered = dict(self._delivered), dict(self._delivered)
+        self._apart = {slot: _Retry(self._patience) for slot in self._hung.slots() if slot}
         while not self._stop.is_set():
             try:
                 self._turn()
@@ -159,10 +166,11 @@ class Watch:
 
     def _start_due(self) -> None:
         now = time.monotonic()
-        if any(child.slot is None for child in self._hanging):
+        hung = self._hung.slots()
+        if None in hung:
             # The driver as a whole hangs: any reader would hang beside the one that does.
             return
-        running = {child.slot for child in (*self._children, *self._hanging)}
+        running = {child.slot for child in self._children} | hung
         if None not in running and now >= self._next_main:
             self._start(None)
         for slot, retry in self._apart.items():
@@ -172,8 +180,9 @@ class Watch:
 
     def _start(self, slot: str | None) -> None:
         chosen = [f"--only={slot}"] if slot else [f"--skip={apart}" for apart in self._apart]
+        deaf = ["--deaf"] if self._deaf else []
         try:
-            child = ReaderProcess([*self._command, *chosen], slot)
+            child = ReaderProcess([*self._command, *deaf, *chosen], slot)
         except OSError as error:
             log.warning("%s: a reader cannot be started: %s", self._vendor, error.strerror)
             if slot is None:
@@ -196,7 +205,22 @@ class Watch:
             self._ended(child)
             return
         for message in messages:
-            self._take(child, message)
+            self._hear(child, message)
+
+    def _hear(self, child: ReaderProcess, told: Told) -> None:
+        if isinstance(told, CardEvent):
+            self._untold.append(told)
+        else:
+            self._take(child, told)
+        self._tell_events()
+
+    def _tell_events(self) -> None:
+        """Tell what happened to known cards; the first window of a new one comes first."""
+        known = {place.slot for place in self._inventory.expected(self._vendor)}
+        events = [event for event in self._untold if event.slot in known]
+        self._untold = [event for event in self._untold if event.slot not in known]
+        if events:
+            self._tell(events)
 
     def _take(self, child: ReaderProcess, message: Message) -> None:
         child.nothing = message.nothing
@@ -215,8 +239,6 @@ class Watch:
         self._heard |= {w.slot: now for w in windows}
         self._answered |= {w.slot: now for w in windows if w.state == "ok"}
         self._publish(message.time_ns, windows)
-        if message.events:
-            self._tell(message.events)
         if child.slot in self._apart:
             self._reads(child.slot, any(self._is_well(window) for window in windows), now)
 
@@ -255,11 +277,16 @@ class Watch:
     def _ended(self, child: ReaderProcess) -> None:
         """A reader closed its end: it had nothing to read, was asked to start again, or crashed."""
         gone = child.wait(1.0) or child.kill()
-        doing = child.progress.read()
+        doing, beside = child.progress.read(), child.progress.crashed_beside()
         self._set_aside(child, doing, gone)
         if child.nothing is not None:
             if child.slot is None:
                 self._next_main = time.monotonic() + self._patience.nothing_seconds
+        elif beside and not self._deaf:
+            # No card is to blame, and events are told by the kernel's log too.
+            log.warning("%s: the driver crashed when asked for events; no more", self._vendor)
+            self._deaf = True
+            self._next_main = time.monotonic() + self._patience.restart_seconds
         elif doing.call and child.process.returncode != 0:
             log.warning("%s: reader ended %s", self._vendor, what(doing))
             self._blame(child, doing)
@@ -292,8 +319,8 @@ class Watch:
         self._selector.unregister(child.fd)
         self._children.remove(child)
         # It hangs in the kernel: a second reader of the same thing would hang beside it.
-        child.slot = child.slot or doing.slot or None
         self._hanging.append(child)
+        self._hung.add(child.process.pid, child.slot or doing.slot or None)
 
     def _blame(self, child: ReaderProcess, doing: Doing) -> None:
         """Set the card apart that was being read; without one, or in vain, blame the driver."""
@@ -336,7 +363,7 @@ class Watch:
         self._publish(time.time_ns(), gaps)
 
     def _longest_silence(self, slot: str) -> float:
-        """Seconds within which a healthy reader is heard, even where a neighbour held it up.
+        """Seconds within which a healthy reader is heard, even where two neighbours held it up.
 
         Nothing holds up the reader of a card set apart. Nobody is waited for who has not spoken
         yet, or has said that there is no driver.
@@ -346,7 +373,7 @@ class Watch:
             return (2 if has_read else 1) * self._interval_seconds
         if self._driver is not None or self._said_nothing:
             return self._interval_seconds
-        return 3 * self._interval_seconds + self._patience.stuck_seconds
+        return 3 * self._interval_seconds + 2 * self._patience.stuck_seconds
 
 
 def _tagged(window: CardWindow, place: Place) -> CardWindow:

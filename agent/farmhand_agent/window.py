@@ -35,6 +35,11 @@ class Window:
         """Take note of how long a read took, whether it gave something or not."""
         self._read_seconds = max(self._read_seconds, read_seconds)
 
+    @property
+    def read_seconds(self) -> float:
+        """The slowest read so far."""
+        return self._read_seconds
+
     def note(self, fields: Fields, length_seconds: float = _INSTANT_SECONDS) -> None:
         """Take values without counting a sample, such as those asked for once a window."""
         for name, value in fields.items():

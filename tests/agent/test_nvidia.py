@@ -61,7 +61,7 @@ def opened(
     def open_on(state: standin.State) -> NvidiaSource:
         state.path = nvml_state.path
         state.write()
-        source = NvidiaSource(lambda slot, call: calls.append((slot, call)), tmp_path, clock)
+        source = NvidiaSource(lambda slot, call: calls.append((slot, call)), None, tmp_path, clock)
         source.open()
         sources.append(source)
         return source

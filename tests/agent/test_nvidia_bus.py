@@ -35,7 +35,7 @@ def calls() -> list[tuple[str, str]]:
 
 @pytest.fixture
 def source(bus: Bus, calls: list[tuple[str, str]]) -> Iterator[NvidiaSource]:
-    source = NvidiaSource(lambda slot, call: calls.append((slot, call)), bus.sysfs)
+    source = NvidiaSource(lambda slot, call: calls.append((slot, call)), None, bus.sysfs)
     source.open()
     yield source
     source.close()
@@ -101,7 +101,7 @@ def test_a_container_reads_the_cards_that_were_given_to_it(
     assert farm.cards
     granted = tmp_path / "gpus"
     (granted / bus.address(1)).mkdir(parents=True)
-    source = NvidiaSource(lambda _slot, _call: None, bus.sysfs, granted=granted)
+    source = NvidiaSource(lambda _slot, _call: None, None, bus.sysfs, granted=granted)
     source.open()
     try:
         found = source.cards(everything)
@@ -139,7 +139,7 @@ def test_a_renumbered_bus_leaves_slot_and_card(farm: standin.State, bus: Bus) ->
     bus.plug(2, bus=2)
     farm.change(1, absent=1)
     farm.change(2, pci_address="00000000:02:00.0")
-    source = NvidiaSource(lambda _slot, _call: None, bus.sysfs)
+    source = NvidiaSource(lambda _slot, _call: None, None, bus.sysfs)
     source.open()
     try:
         found = cards(source)
@@ -171,7 +171,7 @@ def test_a_card_that_stays_lost_but_answers_on_the_bus_asks_for_a_new_start(
 ) -> None:
     """A fresh connection to the driver is the last resort, and not for one that is really gone."""
     now = [0]
-    source = NvidiaSource(lambda _slot, _call: None, bus.sysfs, lambda: now[0])
+    source = NvidiaSource(lambda _slot, _call: None, None, bus.sysfs, lambda: now[0])
     source.open()
     farm.change(1, clock_sm=standin.LOST)
     now[0] = REOPEN_NS + 1

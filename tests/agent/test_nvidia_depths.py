@@ -1,6 +1,6 @@
 """What NVIDIA cards tell beyond the usual: measured traffic, links, errors by place, events."""
 
-import threading
+import queue
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def opened(nvml_state: standin.State, tmp_path: Path) -> Iterator[Open]:
     def open_on(state: standin.State) -> NvidiaSource:
         state.path = nvml_state.path
         state.write()
-        source = NvidiaSource(lambda _slot, _call: None, tmp_path)
+        source = NvidiaSource(lambda _slot, _call: None, None, tmp_path)
         source.open()
         sources.append(source)
         return source
@@ -293,33 +293,29 @@ def test_what_a_card_does_not_have_is_named(opened: Open, h100: standin.State) -
 # --- events --------------------------------------------------------------------------------------
 
 
-def wait_for_events(source: NvidiaSource) -> list[CardEvent]:
-    """Events, once there are some."""
-    waited = threading.Event()
-    for _ in range(200):
-        events = source.events()
-        if events:
-            return events
-        waited.wait(0.05)
-    return []
-
-
-def test_an_xid_is_told_with_its_card(opened: Open, h100: standin.State) -> None:
+def test_an_xid_is_told_with_its_card(nvml_state: standin.State, h100: standin.State) -> None:
     """The driver hands it out the moment it happens."""
     h100.cards[0]["supported_events"] = pynvml.nvmlEventTypeXidCriticalError
-    source = opened(h100)
+    h100.path = nvml_state.path
+    h100.write()
+    told: queue.SimpleQueue[CardEvent] = queue.SimpleQueue()
+    source = NvidiaSource(lambda _slot, _call: None, told.put, nvml_state.path.parent)
+    source.open()
     card = only_card(source)
-    assert source.events() == []
     h100.raise_xid(0, 79)
-    (event,) = wait_for_events(source)
+    event = told.get(timeout=10)
     assert (event.slot, event.code) == (card.slot, "79")
+    source.close()
 
 
 def test_a_card_that_tells_no_events_is_read_all_the_same(
-    opened: Open, h100: standin.State
+    nvml_state: standin.State, h100: standin.State
 ) -> None:
     """Some drivers refuse the registration."""
     h100.cards[0]["supported_events"] = standin.NOT_SUPPORTED
-    source = opened(h100)
+    h100.path = nvml_state.path
+    h100.write()
+    source = NvidiaSource(lambda _slot, _call: None, lambda _event: None, nvml_state.path.parent)
+    source.open()
     assert source.sample(only_card(source))
-    assert source.events() == []
+    source.close()

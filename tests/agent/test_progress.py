@@ -101,3 +101,33 @@ def test_a_closed_word_holds_no_descriptor() -> None:
     for _ in range(10):
         Progress.create().close()
     assert len(list(descriptors.iterdir())) == before
+
+
+def test_calls_about_one_slot_count_as_one_where_others_wait_behind_it() -> None:
+    """Each may be quick enough, and all together hold the others up."""
+    word = Progress.create()
+    counted = Progress(word.fd, by_slot=True)
+    counted.enter("1", "first")
+    began = word.read().started
+    counted.enter("1", "second")
+    assert word.read() == Doing(began, "1", "second")
+    counted.enter("2", "first")
+    assert word.read().started > began
+    word.close()
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_crash_is_known_by_its_thread(word: Progress, beside: bool) -> None:
+    """One of the thread that makes the calls is told by the word; one beside it, by its report."""
+    crash = "__import__('faulthandler')._sigsegv()"
+    run = f"import threading; threading.Thread(target=lambda: {crash}).start()" if beside else crash
+    with child(word, f"word.report_crashes()\n{run}") as process:
+        assert process.wait(20) < 0
+    assert word.crashed_beside() is beside
+
+
+def test_a_child_that_ends_well_has_crashed_nowhere(word: Progress) -> None:
+    """Nothing is found behind the word."""
+    with child(word, "word.report_crashes()") as process:
+        assert process.wait(20) == 0
+    assert not word.crashed_beside()

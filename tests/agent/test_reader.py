@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,6 @@ from farmhand_agent.reader import Message, Reader
 from farmhand_agent.reading import Value
 from farmhand_agent.sources.base import (
     Card,
-    CardEvent,
     CardLost,
     CardUnreadable,
     Enumeration,
@@ -42,7 +42,6 @@ class Shelf:
         self.on_rare: Answer = lambda _slot: {"processes": 2.0}
         self.on_info: Answer = lambda _slot: {"vbios": "94.02"}
         self.changed: set[str] = set()
-        self.happened: list[CardEvent] = []
         self.sampled: list[str] = []
         self.informed = 0
 
@@ -73,10 +72,6 @@ class Shelf:
 
     def lacks(self, card: Card) -> list[str]:
         return [f"what {card.slot} has not"]
-
-    def events(self) -> list[CardEvent]:
-        happened, self.happened = self.happened, []
-        return happened
 
     def close(self) -> None:
         """Nothing is open."""
@@ -312,6 +307,20 @@ def test_a_card_that_fails_in_the_slow_questions_is_unreadable(word: Progress) -
     assert run(shelf, word)[0].cards[0].state == "unreadable"
 
 
+def test_a_card_that_takes_ages_is_asked_for_no_more_than_the_least(word: Progress) -> None:
+    """With failing memory each of a hundred calls may take 45 s: it would never be heard of."""
+    shelf = Shelf("1", "2")
+    slowly = threading.Event()
+    shelf.on_sample = only(
+        "1", lambda _: {"power_watts": float(slowly.wait(0.15))}, lambda _: {"power_watts": 1.0}
+    )
+    slow, well = run(shelf, word)[0].cards
+    assert slow.state == "ok"
+    assert "pcie_replay_total" not in slow.fields
+    assert slow.info is None
+    assert "pcie_replay_total" in well.fields
+
+
 def test_identity_that_cannot_be_read_is_asked_again(word: Progress) -> None:
     """The readings go on without it."""
     shelf = Shelf("1")
@@ -366,7 +375,7 @@ def test_a_farm_is_read_through_the_real_binding(
     state = farm_state(nvml_state.path, ["RTX 3090", "T4", "H100"])
     state.write()
     inbox = Inbox(2)
-    source = NvidiaSource(word.enter, tmp_path)
+    source = NvidiaSource(word.enter, None, tmp_path)
     reader = Reader(source, word, lambda _slot: True, inbox)
     reader.open()
     reader.one_window(0.1, 0.05)

@@ -1,6 +1,7 @@
 """The watch with real reader processes on the stand-in for the driver's library."""
 
 import logging
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -8,9 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psutil
+import pynvml
 import pytest
 
 from farmhand_agent.child import Pace, Patience
+from farmhand_agent.hung import HungReaders
 from farmhand_agent.inventory import Inventory, Place
 from farmhand_agent.once import read_once
 from farmhand_agent.reader import CardWindow
@@ -125,11 +128,19 @@ def deliveries() -> Deliveries:
     return Deliveries()
 
 
+def made(
+    farm: standin.State, inventory: Inventory, deliveries: Deliveries, patience: Patience
+) -> Watch:
+    """A watch over the farm's cards."""
+    hung = HungReaders(farm.path.with_name("hung.json"))
+    return Watch("nvidia", PACE, inventory, deliveries, deliveries.tell, hung, patience)
+
+
 @pytest.fixture
 def watch(farm: standin.State, inventory: Inventory, deliveries: Deliveries) -> Iterator[Watch]:
     """A watch on the farm, for the test to start."""
     assert farm.cards
-    watch = Watch("nvidia", PACE, inventory, deliveries, deliveries.tell, QUICK)
+    watch = made(farm, inventory, deliveries, QUICK)
     yield watch
     watch.stop()
     assert readers() == []
@@ -318,7 +329,7 @@ def test_a_card_that_reads_well_for_long_joins_the_others_again(
 ) -> None:
     """A reader of its own costs memory; one bad moment must not cost it for ever."""
     forgiving = QUICK._replace(rejoin_seconds=0.5)
-    watch = Watch("nvidia", PACE, inventory, deliveries, deliveries.tell, forgiving)
+    watch = made(farm, inventory, deliveries, forgiving)
     watch.start()
     try:
         deliveries.wait_for(slot(1), "ok")
@@ -363,6 +374,59 @@ def test_two_bad_cards_are_set_apart_each(
     deliveries.wait_for(slot(1), "ok", 3)
 
 
+def test_a_crash_while_listening_for_events_is_no_cards_fault(
+    watch: Watch, farm: standin.State, deliveries: Deliveries
+) -> None:
+    """It happens in a thread of its own; the cards are read on without events."""
+    farm.library["event_wait"] = standin.CRASH
+    farm.write()
+    watch.start()
+    for number in range(3):
+        deliveries.wait_for(slot(number), "ok", 3)
+    assert watch.apart == []
+    assert all("--deaf" in process.cmdline() for process in readers())
+
+
+def test_the_last_word_of_a_card_that_hangs_is_told(
+    watch: Watch, farm: standin.State, deliveries: Deliveries
+) -> None:
+    """The driver tells of an XID; the call about the card never comes back."""
+    watch.start()
+    deliveries.wait_for(slot(1), "ok")
+    farm.change(1, utilization=standin.HANG)
+    farm.raise_xid(1, 79)
+    deliveries.wait_until(lambda: bool(deliveries.events))
+    assert [(event.slot, event.code) for event in deliveries.events] == [(slot(1), "79")]
+
+
+def test_a_driver_that_is_replaced_while_cards_are_listed_is_no_cards_fault(
+    watch: Watch, farm: standin.State, inventory: Inventory, deliveries: Deliveries
+) -> None:
+    """The reader ends by itself, in the midst of a call about a card."""
+    inventory.see([Place(slot(0), "GPU-a", "nvidia", "Tesla T4")])
+    farm.change(1, uuid=standin.error(pynvml.NVML_ERROR_UNINITIALIZED))
+    watch.start()
+    deliveries.wait_for(slot(0), "unreadable", 3)
+    assert watch.apart == []
+
+
+def test_nobody_is_started_beside_a_reader_that_an_earlier_agent_left_hanging(
+    farm: standin.State, inventory: Inventory, deliveries: Deliveries
+) -> None:
+    """Its card is unreadable, the others are read; once it ends, its card is read again."""
+    inventory.see([Place(slot(number), f"GPU-{number}", "nvidia", "Tesla T4") for number in (0, 1)])
+    with subprocess.Popen(["sleep", "infinity"]) as left:
+        HungReaders(farm.path.with_name("hung.json")).add(left.pid, slot(1))
+        watch = made(farm, inventory, deliveries, QUICK)
+        watch.start()
+        deliveries.wait_for(slot(1), "unreadable", 2)
+        deliveries.wait_for(slot(0), "ok", 2)
+        assert deliveries.states(slot(1)) == ["unreadable"] * len(deliveries.states(slot(1)))
+        left.kill()
+    deliveries.wait_for(slot(1), "ok")
+    watch.stop()
+
+
 def started(calls: Path) -> int:
     """How many readers connected to the driver so far."""
     return calls.read_text().count("nvmlInit") if calls.exists() else 0
@@ -376,7 +440,7 @@ def test_a_driver_that_crashes_is_tried_ever_more_rarely(
     farm.library["init"] = standin.CRASH
     farm.write()
     patience = QUICK._replace(retry_seconds=(1.0, 600.0))
-    watch = Watch("nvidia", PACE, inventory, deliveries, deliveries.tell, patience)
+    watch = made(farm, inventory, deliveries, patience)
     watch.start()
     begin = time.monotonic()
     deliveries.wait_for(slot(0), "unreadable", 6)
@@ -393,7 +457,7 @@ def test_a_card_that_crashes_when_it_is_listed_is_tried_ever_more_rarely(
     inventory.see([Place(slot(0), "GPU-a", "nvidia", "Tesla T4")])
     farm.change(0, uuid=standin.CRASH)
     patience = QUICK._replace(retry_seconds=(1.0, 600.0))
-    watch = Watch("nvidia", PACE, inventory, deliveries, deliveries.tell, patience)
+    watch = made(farm, inventory, deliveries, patience)
     watch.start()
     begin = time.monotonic()
     deliveries.wait_for(slot(0), "unreadable", 6)
@@ -412,7 +476,7 @@ def test_many_restarts_leave_nothing_open(
     farm.write()
     before = psutil.Process().num_fds()
     patience = QUICK._replace(retry_seconds=(0.05, 0.05))
-    watch = Watch("nvidia", PACE, inventory, deliveries, deliveries.tell, patience)
+    watch = made(farm, inventory, deliveries, patience)
     watch.start()
     deliveries.wait_until(lambda: started(nvml_calls) >= 6)
     assert len(psutil.Process().children()) <= 1
@@ -458,7 +522,8 @@ def test_a_failure_of_the_spool_does_not_end_the_watch(
             raise failures.pop()
         deliveries(time_ns, windows)
 
-    watch = Watch("nvidia", PACE, inventory, deliver, lambda _: None, QUICK)
+    hung = HungReaders(farm.path.with_name("hung.json"))
+    watch = Watch("nvidia", PACE, inventory, deliver, lambda _: None, hung, QUICK)
     watch.start()
     deliveries.wait_for(slot(0), "ok", 2)
     watch.stop()
@@ -489,7 +554,7 @@ def test_a_machine_without_cards_is_quiet(
     farm.cards.clear()
     farm.library |= {"init": standin.error(9)} if what == "no driver" else {}
     farm.write()
-    watch = Watch("nvidia", Pace(0.1, 0.1), inventory, deliveries, deliveries.tell, QUICK)
+    watch = made(farm, inventory, deliveries, QUICK)
     watch.start()
     looked = threading.Event()
     pids: set[int] = set()

@@ -410,7 +410,6 @@ nvmlReturn_t outcome(const Value *value) {
     case UNSET: return NVML_ERROR_NOT_SUPPORTED;
     case RETURN: return value->result;
     case CRASH:
-        signal(SIGSEGV, SIG_DFL);
         raise(SIGSEGV);
         abort();
     default: return NVML_SUCCESS;

@@ -156,6 +156,51 @@ def test_a_call_that_not_even_a_kill_ends(node: Node, tmp_path: Path) -> None:
     assert node.longest_gap_seconds(BAD) < 4 * INTERVAL_SECONDS
 
 
+def test_an_agent_that_starts_beside_a_reader_that_cannot_be_killed(
+    node: Node, tmp_path: Path
+) -> None:
+    """It probes nothing that the old one's reader still sleeps in: processes do not pile up."""
+    needs_stalling()
+    with stalling_file(tmp_path) as file:
+        with file.frozen():
+            node.farm.change(BAD, utilization=standin.sleep_in(file.path, 40))
+            node.wait_for(BAD, "unreadable", 3)
+            (asleep,) = [p for p in node.readers() if p.status == psutil.STATUS_DISK_SLEEP]
+            for _ in range(2):
+                node.stop()
+                node.start()
+                node.wait_for(BAD, "unreadable", 3)
+                assert psutil.Process(asleep.pid).status() == psutil.STATUS_DISK_SLEEP
+                assert {p.chosen for p in node.readers()} == {f"--skip={node.bus.slot(BAD)}"}
+        node.wait_for(BAD, "ok", 2)
+        assert not psutil.pid_exists(asleep.pid)
+        node.check_promises(bad={BAD})
+
+    assert node.story(BAD) == ["ok", "unreadable", "ok"]
+
+
+def test_an_xid_that_is_the_last_word_of_a_card(node: Node) -> None:
+    """The driver tells of it and hangs in the card: it is told at once, and once."""
+    node.farm.cards[BAD]["utilization"] = standin.HANG
+    node.farm.raise_xid(BAD, 79)
+    wait_until(lambda: node.events(BAD, "xid") == ["xid 79"], 20, "the XID is told")
+    node.wait_for(BAD, "unreadable", 2)
+
+    node.check_promises(bad={BAD})
+    assert node.events(BAD, "xid") == ["xid 79"]
+
+
+def test_a_crash_while_the_driver_is_asked_for_events(node: Node) -> None:
+    """No card is to blame: all are read on, without what the driver would tell."""
+    node.farm.library["event_wait"] = standin.CRASH
+    node.farm.write()
+    node.farm.raise_xid(BAD, 31)
+    wait_until(lambda: "crashed when asked for events" in node.log(), 20, "the crash")
+    node.wait_for(BAD, "ok", 3)
+
+    node.check_promises(bad=())
+
+
 def test_a_card_that_recovers_now_and_then(nvml_library: Path, tmp_path: Path) -> None:
     """It joins the others when it has been well for long without a break, not before."""
     rejoin_seconds = 4

@@ -46,12 +46,16 @@ class Enumeration(NamedTuple):
     present: list[str]
 
 
-class CardEvent(msgspec.Struct, frozen=True):
+class CardEvent(msgspec.Struct, frozen=True, tag="event"):
     """What happened to a card by its driver's word: a code of the vendor's list, and when."""
 
     slot: str
     code: str
     time_ns: int
+
+
+Tell = Callable[[CardEvent], None]
+"""Told of each event the moment it happens, from any thread."""
 
 
 class CardSource(Protocol):
@@ -107,9 +111,6 @@ class CardSource(Protocol):
 
     def lacks(self, card: Card) -> Sequence[str]:
         """Fields that the card turned out not to have, by name."""
-
-    def events(self) -> list[CardEvent]:
-        """What happened since the last call."""
 
     def close(self) -> None:
         """Let go of the library."""

@@ -14,13 +14,13 @@ from farmhand_agent.reading import UNIDENTIFIED, Value, fields_of
 from farmhand_agent.sources import pci
 from farmhand_agent.sources.base import (
     Card,
-    CardEvent,
     CardLost,
     CardUnreadable,
     Enumeration,
     Fields,
     OnCall,
     SourceStale,
+    Tell,
 )
 from farmhand_agent.sources.nvidia.driver import Driver, NotThere, Refused, fault
 from farmhand_agent.sources.nvidia.units import Units
@@ -108,8 +108,9 @@ class _Withheld(NamedTuple):
 class NvidiaSource:
     """Reads all NVIDIA cards that the driver enumerates.
 
-    `on_call` is told of every call; the slot is empty while the card is not known yet. `clock` is
-    a monotonic clock in nanoseconds.
+    `on_call` is told of every call; the slot is empty while the card is not known yet. `tell` is
+    told of XIDs; without it the driver is not listened to. `clock` is a monotonic clock in
+    nanoseconds.
     """
 
     vendor = "nvidia"
@@ -117,6 +118,7 @@ class NvidiaSource:
     def __init__(
         self,
         on_call: OnCall,
+        tell: Tell | None = None,
         sysfs: Path = Path("/sys"),
         clock: Callable[[], int] = time.monotonic_ns,
         granted: Path = GRANTED,
@@ -125,7 +127,7 @@ class NvidiaSource:
         self._granted = granted
         self._clock = clock
         self._driver = Driver(on_call)
-        self._xids = Xids(self._driver)
+        self._xids = Xids(self._driver, tell) if tell else None
         self._count = 0
         self._opened_ns = 0
         self._identified: dict[str | int, Card] = {}
@@ -143,7 +145,8 @@ class NvidiaSource:
 
     def close(self) -> None:
         """Let go of the library."""
-        self._xids.close()
+        if self._xids:
+            self._xids.close()
         self._driver.close()
 
     # --- who is there ---
@@ -227,8 +230,9 @@ class NvidiaSource:
         card = Card(slot, uuid or UNIDENTIFIED, self.vendor, model, device)
         if uuid and model:
             self._identified[key] = card
-        with suppress(CardLost, CardUnreadable):
-            self._xids.add(card, handle)
+        if self._xids:
+            with suppress(CardLost, CardUnreadable):
+                self._xids.add(card, handle)
         return card
 
     def _tables(self) -> dict[str, tuple[Row, ...]]:
@@ -321,10 +325,6 @@ class NvidiaSource:
         if not card.handle.units.supported:
             lacking |= Units.FIELDS
         return [n for n in (*fields_of("card"), *fields_of("card_info")) if n in lacking]
-
-    def events(self) -> list[CardEvent]:
-        """XIDs since the last call."""
-        return self._xids.take()
 
     def _note_mig(self, device: _Device, mode: Value | None) -> None:
         """Ask everything anew once the card's instances are made or dissolved."""

@@ -2,14 +2,13 @@
 
 import ctypes
 import logging
-import queue
 import threading
 import time
 from typing import Any
 
 import pynvml
 
-from farmhand_agent.sources.base import Card, CardEvent
+from farmhand_agent.sources.base import Card, CardEvent, Tell
 from farmhand_agent.sources.nvidia.driver import Driver, Refused
 
 log = logging.getLogger(__name__)
@@ -21,13 +20,17 @@ PAUSE_SECONDS = 5.0
 
 
 class Xids:
-    """Listens in a thread of its own; nothing that happened before a card was added is told."""
+    """Listens in a thread of its own; nothing that happened before a card was added is told.
 
-    def __init__(self, driver: Driver) -> None:
+    An XID is often the last word of a card: it is told at once, also while the next call about
+    the card hangs.
+    """
+
+    def __init__(self, driver: Driver, tell: Tell) -> None:
         self._driver = driver
+        self._tell = tell
         self._set: Any = None
         self._slots: dict[int | None, str] = {}
-        self._told: queue.SimpleQueue[CardEvent] = queue.SimpleQueue()
         self._closed = threading.Event()
 
     def add(self, card: Card, handle: Any) -> None:
@@ -45,13 +48,6 @@ class Xids:
         except Refused:
             return
         self._slots[_address(handle)] = card.slot
-
-    def take(self) -> list[CardEvent]:
-        """Events since the last call."""
-        told = []
-        while not self._told.empty():
-            told.append(self._told.get())
-        return told
 
     def close(self) -> None:
         """Listen no more; a wait that is under way cannot be ended and goes with the process."""
@@ -73,7 +69,7 @@ class Xids:
                 continue
             slot = self._slots.get(_address(event.device))
             if slot is not None:
-                self._told.put(CardEvent(slot, str(event.eventData), time.time_ns()))
+                self._tell(CardEvent(slot, str(event.eventData), time.time_ns()))
 
 
 _ENDS = (
