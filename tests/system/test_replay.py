@@ -63,7 +63,7 @@ def test_replay_gives_the_verdicts_that_the_live_collector_gave(tmp_path: Path) 
         pulse = Reading("collector", {"site": "shed"}, {"ticks_total": 1.0}, int((now + 60) * 1e9))
         post(collector.url, [to_line(pulse)])
         last_frame = (now - 5) // 30 * 30 + 30
-        wait_until(lambda: (collector.status().time or 0) >= last_frame, 60, "all is judged")
+        wait_until(lambda: (collector.status().time or 0) >= last_frame, 240, "all is judged")
         live = msgspec.to_builtins(collector.status())
         told = changes(collector)
         recording = tmp_path / "recording.lp"
