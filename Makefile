@@ -36,6 +36,8 @@ soak: $(READY)
 soak-spool: $(READY)
 	@FARMHAND_SPOOL_ROUNDS=500 $(BIN)/python -m pytest -m system -s tests/system/test_spool_disk.py $(ARGS)
 
+# How well faults are found: public data, injected faults, simulated farms; beside baselines, of
+# which PyOD's live in an environment of their own.
 evaluate: $(READY)
 	@$(BIN)/python -m tests.evaluate $(ARGS)
 
@@ -58,6 +60,8 @@ lock:
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate -o requirements-agent.lock
 	printf 'nvitop-exporter\ngpustat\n' | uv pip compile - --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-header --no-annotate -o requirements-bench.lock
+	printf 'pyod\n' | uv pip compile - --universal --python-version 3.11 \
+	  --generate-hashes --no-emit-index-url --no-header --no-annotate -o requirements-evaluate.lock
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -1,11 +1,14 @@
 """Write the pages that are made from tables of the code, so that the two cannot drift apart."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from farmhand_agent.reading import SCHEMA, TAGS, Kind, fields_of
+from farmhand_collector.capacity.detector import SPAN_NS, Detector
 from farmhand_collector.capacity.detectors import all_detectors
 from farmhand_collector.catalogue.findings import Meaning, meanings
+from farmhand_collector.catalogue.words import LANGUAGES, words
 
 DOCS = Path(__file__).parent
 
@@ -41,7 +44,14 @@ _FINDINGS = """\
 <!-- Made by `make docs` from the catalogue of the collector: change that, not this page. -->
 
 What each finding means, and what the keeper's hands do about it. A card's findings are listed in
-the order in which they explain one another: the first names the cause.
+the order in which they explain one another: the first names the cause. A detector may name a
+nearer cause and action than those given here where its evidence shows one.
+"""
+
+_WORDS = """\
+## Words
+
+What the keeper is told, by the words of the API.
 """
 
 
@@ -62,25 +72,45 @@ def _measurement(measurement: str) -> str:
 
 
 def findings_page() -> str:
-    """The findings of the catalogue."""
-    return "\n".join([_FINDINGS, *(_finding(*entry) for entry in meanings().items())])
+    """The findings of the catalogue, and the words in which they are told."""
+    detectors = {detector.name: detector for detector in all_detectors()}
+    known = meanings()
+    order = [name for name in detectors if name in known]
+    order += [name for name in known if name not in detectors]
+    entries = (_finding(name, known[name], detectors.get(name)) for name in order)
+    return "\n".join([_FINDINGS, *entries, _WORDS, *_tables()])
 
 
-def _finding(name: str, meaning: Meaning) -> str:
+def _finding(name: str, meaning: Meaning, detector: Detector | None) -> str:
     steps = [f"{number}. {step}" for number, step in enumerate(meaning.steps, start=1)]
-    lines = [f"## `{name}`: {meaning.title}", "", meaning.brief, *_verdict(name), "", *steps, ""]
+    verdict = _verdict(detector) if detector else []
+    lines = [f"## `{name}`: {meaning.title}", "", meaning.brief, *verdict, "", *steps, ""]
     return "\n".join(lines)
 
 
-def _verdict(name: str) -> list[str]:
-    known = {detector.name: detector for detector in all_detectors()}
-    if name not in known:
-        return []
-    detector = known[name]
+def _verdict(detector: Detector) -> list[str]:
     told = f"Cause `{detector.cause}`, action `{detector.action}`"
     told += f", component `{detector.component}`." if detector.component else "."
-    patience = f"Raised after {detector.raise_after} judged windows in a row, "
-    return ["", told, f"{patience}cleared after {detector.clear_after}."]
+    length = f" of {SPAN_NS // (60 * 10**9)} minutes" if detector.per_span else ""
+    after, until = detector.raise_after, detector.clear_after
+    row = f"windows{length} in a row" if after > 1 else f"window{length}"
+    return ["", told, f"Raised after {after} judged {row}, cleared after {until}."]
+
+
+def _tables() -> list[str]:
+    told = [words(language) for language in LANGUAGES]
+    return [
+        _table("action", [one.actions for one in told]),
+        _table("cause", [one.causes for one in told]),
+        _table("component", [one.components for one in told]),
+        _table("state", [one.states for one in told]),
+        _table("scope", [one.scopes for one in told]),
+    ]
+
+
+def _table(head: str, told: list[Mapping[str, str]]) -> str:
+    rows = [f"| `{word}` | {' | '.join(names[word] for names in told)} |" for word in told[0]]
+    return "\n".join([f"| {head} | English | 中文 | 한국어 |", "|---|---|---|---|", *rows, ""])
 
 
 PAGES = {"readings.md": readings_page, "findings.md": findings_page}

@@ -20,8 +20,8 @@ from farmhand_collector.block import Block
 from farmhand_collector.capacity.roster import CardKey
 from farmhand_collector.ledger import Ledger, LedgerError
 from farmhand_collector.store.base import Store, StoreError
-from farmhand_collector.view import COLUMNS, StaleCursorError, View
-from farmhand_collector.wire import CardDetail, Event, Series
+from farmhand_collector.view import COLUMNS, StaleCursorError, UnknownError, View
+from farmhand_collector.wire import CAPACITY_SCOPES, CardDetail, Event, Series
 
 LONGEST_WAIT_SECONDS = 60.0
 MOST_POINTS = 2000
@@ -48,6 +48,8 @@ class Api:
             "/v1/snapshot": self._snapshot,
             "/v1/changes": self._changes,
             "/v1/findings": self._findings,
+            "/v1/capacity": self._capacity,
+            "/v1/what-if": self._what_if,
             "/v1/cards/{key}": self._card,
             "/v1/cards/{key}/series": self._series,
         }
@@ -71,6 +73,8 @@ class Api:
                 return _json({"error": error.detail}, error.status_code)
             except StaleCursorError:
                 return _json({"error": "stale cursor, take a new snapshot"}, 410)
+            except UnknownError as error:
+                return _json({"error": str(error)}, 404)
             except (StoreError, LedgerError) as error:
                 return _json({"error": str(error)}, 503)
 
@@ -102,6 +106,20 @@ class Api:
     async def _findings(self, request: Request) -> Response:
         del request
         return _json(self._view.findings())
+
+    async def _capacity(self, request: Request) -> Response:
+        by = request.query_params.get("by", CAPACITY_SCOPES[0])
+        if by not in CAPACITY_SCOPES:
+            raise HTTPException(400, f"by: {by!r}, expected one of {', '.join(CAPACITY_SCOPES)}")
+        return _json(await asyncio.to_thread(self._view.capacity, by))
+
+    async def _what_if(self, request: Request) -> Response:
+        asked = request.query_params.getlist("cards")
+        cards = [key for keys in asked for key in keys.split(",") if key]
+        gang = request.query_params.get("gang", "")
+        if not cards and not gang:
+            raise HTTPException(400, "cards: missing, expected keys of cards or the name of a gang")
+        return _json(await asyncio.to_thread(self._view.what_if, cards, gang))
 
     async def _card(self, request: Request) -> Response:
         key, (card, verdict) = self._find(request)

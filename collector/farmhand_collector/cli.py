@@ -100,7 +100,8 @@ def _summary(state: FarmState) -> str:
         for card in state.cards
     ]
     found = [f"{f.state:<9} {f.scope} {f.name}: {f.evidence[0].text}" for f in state.findings]
-    return "\n".join(map(one_line, [*found, *lines])) or "no card in these readings"
+    sums = [f"the farm {state.capacity.text}"] if state.capacity else []
+    return "\n".join(map(one_line, [*sums, *found, *lines])) or "no card in these readings"
 
 
 def _export(options: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from farmhand_collector.capacity.detector import Facts
 from farmhand_collector.capacity.frame import Frame, Framer
 from farmhand_collector.capacity.state import State
 from farmhand_collector.capacity.step import Verdicts, step
-from farmhand_collector.catalogue.cards import memory_bytes_by_model
+from farmhand_collector.facts import Expectations, catalogue_facts
 
 EVERY_NS = 30 * 10**9
 """Length of a frame: three readings of an agent, so that a lost card is told within a minute."""
@@ -17,15 +17,11 @@ LAG_NS = 15 * 10**9
 
 
 class Tick(NamedTuple):
-    """One judged frame."""
+    """One judged frame, with what was known beforehand."""
 
     frame: Frame
     verdicts: Verdicts
-
-
-def catalogue_facts() -> Facts:
-    """Facts from the catalogue that comes with farmhand."""
-    return Facts(memory_bytes=memory_bytes_by_model())
+    facts: Facts = Facts()
 
 
 class Judge:
@@ -39,7 +35,7 @@ class Judge:
         facts: Facts | None = None,
     ) -> None:
         self.state = state or State()
-        self._facts = facts or catalogue_facts()
+        self._expectations = Expectations(facts or catalogue_facts())
         self._framer = Framer(
             every_ns,
             lag_ns,
@@ -47,6 +43,7 @@ class Judge:
             watermark_ns=self.state.end_ns + lag_ns,
             facts=self.state.facts,
             paced=self.state.paced,
+            late_until=self.state.late_until,
         )
 
     def feed(self, blocks: Sequence[Block]) -> Iterator[Tick]:
@@ -62,5 +59,6 @@ class Judge:
         return self._framer.first_pending_arrival()
 
     def _judge(self, frame: Frame) -> Tick:
-        self.state, verdicts = step(self.state, frame, self._facts)
-        return Tick(frame, verdicts)
+        facts = self._expectations.of(frame)
+        self.state, verdicts = step(self.state, frame, facts)
+        return Tick(frame, verdicts, facts)

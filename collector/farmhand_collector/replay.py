@@ -11,10 +11,13 @@ import numpy as np
 from farmhand_agent.reading import LineError, Reading, parse_line
 from farmhand_agent.settings import ConfigError
 from farmhand_collector.block import Block, block_of
-from farmhand_collector.capacity.attribution import NodeFinding
+from farmhand_collector.capacity.attribution import WideFinding
+from farmhand_collector.capacity.detector import SPAN_NS
+from farmhand_collector.capacity.rollup import Capacity, LastHeard, capacity_of
+from farmhand_collector.capacity.step import Raised
 from farmhand_collector.changes import Change, ChangeLog
 from farmhand_collector.judging import EVERY_NS, LAG_NS, Judge, Tick
-from farmhand_collector.report import card_verdict, keys, node_finding, shown
+from farmhand_collector.report import card_verdict, farm_capacity, keys, scope_finding, shown
 from farmhand_collector.wire import SCHEMA, CardVerdict, FarmState
 
 PIECE_ROWS = 20_000
@@ -97,7 +100,12 @@ def cadence_ns(blocks: Iterable[Block]) -> int:
 
 
 def frame_length_ns(cadence: int) -> int:
-    """Length of a frame for recordings of any cadence: each holds a reading of each card."""
+    """Length of a frame for recordings of any cadence.
+
+    Each holds a reading of each card, or, where readings are of whole runs, at most one run.
+    """
+    if cadence == 0 or cadence > SPAN_NS:
+        return SPAN_NS
     if 3 * cadence <= EVERY_NS:
         return EVERY_NS
     return -(-cadence * 2 // EVERY_NS) * EVERY_NS
@@ -143,28 +151,30 @@ def in_order(pushes: list[list[Block]], patience_ns: int) -> list[list[Block]]:
 
 
 class _LastWindows:
-    """What is to be said of each card and each node as of its own last window with a reading."""
+    """What is to be said of each card, and of what carries it, as of its last reading."""
 
     def __init__(self) -> None:
         self._tick: Tick | None = None
         self._cards: dict[int, CardVerdict] = {}
-        self._nodes: dict[int, list[NodeFinding]] = {}
+        self._wide: dict[_WideKey, WideFinding] = {}
+        self._states: dict[int, int] = {}
+        self._findings: dict[int, list[Raised]] = {}
+        self._explained: dict[int, list[tuple[WideFinding, Raised]]] = {}
+        self._heard = LastHeard.nothing()
 
     def note(self, tick: Tick) -> None:
         """Take in the next frame."""
-        frame, verdicts = tick
-        self._tick = tick
+        frame, verdicts = tick.frame, tick.verdicts
+        self._tick, self._heard = tick, self._heard.after(frame)
         # An event speaks of a card too: a node may hang in the moment in which its card falls.
         told = frame.present.copy()
         told[[event.card for event in frame.events]] = True
         for card in np.flatnonzero(told).tolist():
             self._cards[card] = card_verdict(frame.roster[card], card, verdicts)
-        nodes = frame.roster.nodes
-        heard: dict[int, list[NodeFinding]]
-        heard = {node: [] for node in np.unique(nodes[frame.present]).tolist()}
-        for finding in verdicts.nodes:
-            heard.get(int(nodes[finding.cards[0]]), []).append(finding)
-        self._nodes |= heard
+            self._states[card] = int(verdicts.state[card])
+            self._findings[card] = verdicts.findings.get(card, [])
+            self._explained[card] = verdicts.explained.get(card, [])
+        self._wide |= {_wide_key(wide): wide for wide in verdicts.wide}
 
     def farm_state(self) -> FarmState:
         """All of it as the object that `judge --json` prints."""
@@ -173,14 +183,32 @@ class _LastWindows:
         roster, verdicts = self._tick.frame.roster, self._tick.verdicts
         rows = shown(roster, verdicts)
         names = keys(roster, rows)
-        findings = [f for node in sorted(self._nodes) for f in self._nodes[node]]
+        explained = [wide for told in self._explained.values() for wide, _ in told]
+        standing = sorted({_wide_key(wide) for wide in explained})
         return FarmState(
             SCHEMA,
             None,
             verdicts.end_ns / 1e9,
             [self._cards[row] for row in rows],
-            [node_finding(finding, names) for finding in findings],
+            [scope_finding(self._wide[key], roster, names) for key in standing],
+            farm_capacity(roster, rows, self._capacity(self._tick)),
         )
+
+    def _capacity(self, tick: Tick) -> Capacity:
+        """What each card gave in its own last window."""
+        state = tick.verdicts.state.copy()
+        state[list(self._states)] = list(self._states.values())
+        as_told = tick.verdicts._replace(
+            state=state, findings=self._findings, explained=self._explained
+        )
+        return capacity_of(tick.frame, tick.facts, as_told, self._heard)
+
+
+_WideKey = tuple[str, str, str]
+
+
+def _wide_key(wide: WideFinding) -> _WideKey:
+    return wide.scope, wide.site, wide.name
 
 
 def _ticks(judge: Judge, pushes: Iterable[Sequence[Block]]) -> Iterator[Tick]:

@@ -3,18 +3,22 @@
 import math
 import secrets
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
+from farmhand_collector.capacity.rollup import Capacity, LastHeard, capacity_of
 from farmhand_collector.capacity.roster import CardKey
 from farmhand_collector.judging import Tick
 from farmhand_collector.report import (
+    capacity_rows,
     card_finding,
     card_verdict,
+    farm_capacity,
     farm_state,
     keys,
-    node_finding,
+    scope_finding,
     shown,
+    what_if,
     wider_finding,
 )
 from farmhand_collector.wire import (
@@ -22,12 +26,14 @@ from farmhand_collector.wire import (
     SCHEMA,
     STATES,
     TEXT_COLUMNS,
+    CapacityRow,
     CardVerdict,
     Changes,
     FarmState,
     Finding,
     Simulated,
     Snapshot,
+    WhatIf,
 )
 
 COLUMNS = (*TEXT_COLUMNS, *NUMBER_COLUMNS)
@@ -45,6 +51,19 @@ class StaleCursorError(Exception):
     """The cursor is of another life of the collector, or too old: take a new snapshot."""
 
 
+class UnknownError(Exception):
+    """There is no such card or gang; the message says which."""
+
+
+class _Amounts(NamedTuple):
+    """Capacity as of the last tick, and the keys of the cards that are spoken of."""
+
+    tick: Tick
+    names: dict[int, str]
+    heard: LastHeard
+    capacity: Capacity
+
+
 class View:
     """What is to be shown; written by the judging thread, read by the API."""
 
@@ -58,6 +77,8 @@ class View:
         self._versions: dict[str, dict[str, int]] = {}
         self._removed: dict[str, int] = {}
         self._verdicts: dict[str, tuple[CardKey, CardVerdict]] = {}
+        self._heard = LastHeard.nothing()
+        self._amounts: _Amounts | None = None
         self._listeners: list[Callable[[], object]] = []
 
     def listen(self, listener: Callable[[], object]) -> None:
@@ -66,7 +87,11 @@ class View:
 
     def update(self, tick: Tick) -> None:
         """Show a new tick."""
-        rows, verdicts = _rows(tick)
+        names = keys(tick.frame.roster, shown(tick.frame.roster, tick.verdicts))
+        rows, verdicts = _rows(tick, names)
+        self._heard = self._heard.after(tick.frame)
+        capacity = capacity_of(tick.frame, tick.facts, tick.verdicts, self._heard)
+        amounts = _Amounts(tick, names, self._heard, capacity)
         with self._lock:
             self._seq += 1
             self._removed |= {key: self._seq for key in self._rows if key not in rows}
@@ -75,6 +100,7 @@ class View:
                 self._note_versions(key, row)
             self._versions = {key: self._versions[key] for key in rows}
             self._rows, self._verdicts, self._tick = rows, verdicts, tick
+            self._amounts = amounts
         for listener in self._listeners:
             listener()
 
@@ -92,9 +118,41 @@ class View:
     def state(self) -> FarmState:
         """The whole farm in words."""
         with self._lock:
-            tick = self._tick
-        roster = tick.frame.roster if tick else ()
-        return farm_state(roster, tick.verdicts if tick else None, self.simulated)
+            amounts = self._amounts
+        if amounts is None:
+            return farm_state((), None, self.simulated)
+        roster = amounts.tick.frame.roster
+        capacity = farm_capacity(roster, list(amounts.names), amounts.capacity)
+        return farm_state(roster, amounts.tick.verdicts, self.simulated, capacity)
+
+    def capacity(self, by: str) -> list[CapacityRow]:
+        """What the cards give of what they should, added up by one of `CAPACITY_SCOPES`."""
+        with self._lock:
+            amounts = self._amounts
+        if amounts is None:
+            return []
+        tick, rows = amounts.tick, list(amounts.names)
+        return capacity_rows(by, tick.frame.roster, rows, amounts.capacity, tick.facts.groups)
+
+    def what_if(self, cards: Sequence[str], gang: str = "") -> WhatIf:
+        """What comes back when cards, named by their keys, are repaired.
+
+        Raises:
+            UnknownError: there is no such card or gang.
+        """
+        with self._lock:
+            amounts = self._amounts
+        rows = {} if amounts is None else {key: row for row, key in amounts.names.items()}
+        for key in cards:
+            if key not in rows:
+                raise UnknownError(f"no such card: {key!r}")
+        if amounts is None:
+            raise UnknownError("no card is known yet")
+        chosen = [rows[key] for key in dict.fromkeys(cards)]
+        answer = what_if(chosen, gang, amounts.names, amounts.capacity, amounts.heard)
+        if gang and answer.gang is None:
+            raise UnknownError(f"no such gang: {gang!r}")
+        return answer
 
     def snapshot(self, columns: Sequence[str]) -> Snapshot:
         """All cards, with a cursor from which changes go on."""
@@ -152,7 +210,8 @@ class View:
             return []
         roster = tick.frame.roster
         names = keys(roster, shown(roster, tick.verdicts))
-        found = [wider_finding(node_finding(node, names)) for node in tick.verdicts.nodes]
+        wide = tick.verdicts.wide
+        found = [wider_finding(scope_finding(one, roster, names)) for one in wide]
         found += [
             card_finding(key, verdict)
             for key, (_, verdict) in verdicts.items()
@@ -173,12 +232,14 @@ def _by_column(rows: Sequence[Row], columns: Sequence[str]) -> dict[str, list[An
     return {name: [row[name] for row in rows] for name in wanted}
 
 
-def _rows(tick: Tick) -> tuple[dict[str, Row], dict[str, tuple[CardKey, CardVerdict]]]:
+def _rows(
+    tick: Tick, names: Mapping[int, str]
+) -> tuple[dict[str, Row], dict[str, tuple[CardKey, CardVerdict]]]:
     roster, verdicts = tick.frame.roster, tick.verdicts
     readings = {name: tick.frame.values[name].tolist() for name in _READING_COLUMNS}
     rows: dict[str, Row] = {}
     said: dict[str, tuple[CardKey, CardVerdict]] = {}
-    for index, key in keys(roster, shown(roster, verdicts)).items():
+    for index, key in names.items():
         card = roster[index]
         verdict = card_verdict(card, index, verdicts)
         values = {name: _rounded(column[index]) for name, column in readings.items()}

@@ -9,6 +9,8 @@ Nothing here imports numpy or a database. Numbers that are not known are `None`,
 `GET /v1/cards/KEY`                                `CardDetail`; 404 where no such card is known
 `GET /v1/cards/KEY/series?fields=a,b&since=T&until=T&points=N`  `Series`
 `GET /v1/findings`                                 list of `Finding`
+`GET /v1/capacity?by=rack`                         list of `CapacityRow`; see `CAPACITY_SCOPES`
+`GET /v1/what-if?cards=KEY,KEY&gang=NAME`          `WhatIf`; 404 where no such card or gang is
 =================================================  =============================================
 
 Times are seconds since 1970, UTC. An error answers `{"error": "one line"}`.
@@ -71,6 +73,10 @@ NUMBER_COLUMNS = (
 `delivered` is the worst component's share of what is expected, 0..1. `since` is when the state
 began and `seen` when the card was last heard of. The rest are readings of the last window.
 """
+
+
+CAPACITY_SCOPES = ("farm", "site", "rack", "node", "model", "batch")
+"""What capacity is added up by."""
 
 
 class Planted(msgspec.Struct, frozen=True):
@@ -144,14 +150,96 @@ class ScopeFinding(msgspec.Struct, frozen=True, omit_defaults=True):
             msgspec.structs.force_setattr(self, self.scope, self.name)
 
 
+class ComponentCapacity(msgspec.Struct, frozen=True):
+    """One component of the capacity of some cards, added up, in absolute units.
+
+    `default` is what they are made to give at their default limits and `expected` what the limits
+    in force allow; `by_choice` is the difference. `delivered`, `missing` and `unjudged` add up to
+    what is expected. The amount of `unknown_cards` is not known, and in none of the sums; a sum to
+    which no card adds anything that is known is None. The last two count in cards of the kind A100
+    SXM of 80 GB.
+    """
+
+    default: float | None
+    expected: float | None
+    by_choice: float | None
+    delivered: float | None
+    missing: float | None
+    unjudged: float | None
+    missing_by_cause: dict[str, float]
+    unknown_cards: int
+    expected_a100_equivalents: float | None
+    delivered_a100_equivalents: float | None
+
+
+class CapacityRow(msgspec.Struct, frozen=True):
+    """What the cards of one thing give of what they should, and how many of them are judged.
+
+    Compute is in FLOP/s, of fp16 on tensor cores; `fp32_cards` are counted by their fp32, as no
+    such figure is known of them. `bandwidth` is that of memory in B/s, `memory` in B, `link` in
+    B/s one way. `name` is empty for the farm, and for cards of which no such thing is told.
+    `judged_ratio` is None where there are no cards. `text` says it in plain words that follow a
+    name.
+    """
+
+    scope: str
+    site: str
+    name: str
+    cards: int
+    judged: int
+    judged_ratio: float | None
+    unknown_models: int
+    fp32_cards: int
+    compute: ComponentCapacity
+    bandwidth: ComponentCapacity
+    memory: ComponentCapacity
+    link: ComponentCapacity
+    text: str
+
+
+class GangWhatIf(msgspec.Struct, frozen=True):
+    """How fast a gang in lock step goes: all its members as fast as the slowest.
+
+    FLOP/s of all members together: now, without the slowest, and the most that it reaches when it
+    leaves out its `left_out` slowest. `cards` are all members; of `unjudged` ones, among them,
+    nothing is known, and they are not counted. Where nothing is known of any, the paces are None.
+    """
+
+    name: str
+    cards: list[str]
+    unjudged: list[str]
+    now: float | None
+    without_slowest: float | None
+    left_out: int
+    best: float | None
+
+
+class WhatIf(msgspec.Struct, frozen=True):
+    """What comes back when cards are repaired, in absolute units and in A100 equivalents.
+
+    What waits for them in a gang comes back with them. Of `unjudged` ones nothing is known.
+    """
+
+    cards: list[str]
+    unjudged: list[str]
+    returns: dict[str, float]
+    returns_a100_equivalents: dict[str, float]
+    gang: GangWhatIf | None
+
+
 class FarmState(msgspec.Struct, frozen=True):
-    """The whole farm: the object that `status --json` and `judge --json` print."""
+    """The whole farm: the object that `status --json` and `judge --json` print.
+
+    `capacity` is that of the whole farm; None where nothing is judged yet, or by a collector that
+    does not tell it.
+    """
 
     schema: int
     simulated: Simulated | None
     time: float | None
     cards: list[CardVerdict]
     findings: list[ScopeFinding]
+    capacity: CapacityRow | None = None
 
 
 class Snapshot(msgspec.Struct, frozen=True):

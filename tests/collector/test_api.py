@@ -24,6 +24,7 @@ from farmhand_collector.store.embedded import EmbeddedStore
 from farmhand_collector.view import COLUMNS, View
 from farmhand_collector.wire import (
     SCHEMA,
+    CapacityRow,
     CardDetail,
     Changes,
     FarmState,
@@ -32,6 +33,7 @@ from farmhand_collector.wire import (
     Series,
     Simulated,
     Snapshot,
+    WhatIf,
 )
 from tests.collector.farms import START, card_tags, gone, healthy, ticks, times
 
@@ -187,6 +189,26 @@ class TestAnswers:
         assert (found.key, found.state, found.action) == ("GPU-5", "lost", "reseat")
         assert found.steps
 
+    def test_capacity(self, server: Server) -> None:
+        """What the farm gives, as its state says it too; and each node."""
+        (farm,) = server.told("/v1/capacity", list[CapacityRow])
+        nodes = server.told("/v1/capacity?by=node", list[CapacityRow])
+
+        assert server.told("/v1/status", FarmState).capacity == farm
+        assert (farm.cards, farm.unknown_models) == (8, 0)
+        assert farm.compute.delivered == pytest.approx(7 / 8 * (farm.compute.expected or 0))
+        assert [(row.name, list(row.compute.missing_by_cause)) for row in nodes] == [
+            *(("node-0", []), ("node-1", ["unreachable"]))
+        ]
+
+    def test_what_if(self, server: Server) -> None:
+        """A card that is lost brings all of itself back."""
+        answer = server.told("/v1/what-if?cards=GPU-5,GPU-1", WhatIf)
+
+        (farm,) = server.told("/v1/capacity", list[CapacityRow])
+        assert answer.cards == ["GPU-5", "GPU-1"]
+        assert answer.returns["compute"] == pytest.approx(farm.compute.missing)
+
     def test_card(self, server: Server) -> None:
         """Verdict, facts, and what happened, newest first."""
         detail = server.told("/v1/cards/GPU-5", CardDetail)
@@ -255,6 +277,14 @@ class TestErrors:
             ("/v1/changes?cursor=x:1&wait=61", "wait: '61', expected a number from 0 to 60"),
             ("/v1/cards/GPU-1/series?fields=state", "fields: 'state' is no number of a card"),
             ("/v1/cards/GPU-1/series?points=0", "points: '0', expected a number from 1 to 2000"),
+            (
+                "/v1/capacity?by=shelf",
+                "by: 'shelf', expected one of farm, site, rack, node, model, batch",
+            ),
+            (
+                "/v1/what-if?cards=,",
+                "cards: missing, expected keys of cards or the name of a gang",
+            ),
             ("/v1/cards/GPU-1/series?since=inf", "since: 'inf', expected a number from 0 to 1e+11"),
         ],
     )
@@ -266,6 +296,18 @@ class TestErrors:
     def test_cards_that_are_not_there(self, server: Server, path: str) -> None:
         """Whatever is asked of them."""
         assert server.error(path) == (404, "no such card")
+
+    @pytest.mark.parametrize(
+        ("query", "message"),
+        [
+            ("cards=GPU-1,GPU-99", "no such card: 'GPU-99'"),
+            ("cards=%0a", "no such card: '\\n'"),
+            ("gang=llm", "no such gang: 'llm'"),
+        ],
+    )
+    def test_repairs_of_what_is_not_there(self, server: Server, query: str, message: str) -> None:
+        """The first one that is not known is named."""
+        assert server.error(f"/v1/what-if?{query}") == (404, message)
 
     @pytest.mark.parametrize("wait", ["", "&wait=30"])
     @pytest.mark.parametrize("cursor", ["", "0:0", "x", "deadbeef:" + "9" * 6000])
@@ -293,6 +335,7 @@ class TestTokens:
     PATHS = (
         *("/v1/status", "/v1/snapshot", "/v1/changes?cursor=x:1", "/v1/findings"),
         *("/v1/cards/GPU-1", "/v1/cards/GPU-1/series?fields=power_watts"),
+        *("/v1/capacity", "/v1/what-if?cards=GPU-1"),
     )
 
     @pytest.mark.parametrize("token", [None, "wrong", "read-only-too"])

@@ -118,3 +118,20 @@ def test_a_card_that_falls_after_its_last_reading_is_lost(
 
     assert cli.main(["judge", "--json", str(path)]) == 2
     assert json.loads(capsys.readouterr().out)["cards"][0]["state"] == "lost"
+
+
+def test_a_judged_recording_says_what_the_farm_delivers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the first line, and as JSON; the share of cards that are judged with it."""
+    start = 1_790_000_000 * 10**9
+    path = recording(tmp_path, *(card(start + n * 10**10, state="ok") for n in range(9)))
+
+    assert cli.main(["judge", str(path)]) == 3
+    told = capsys.readouterr().out.splitlines()[0]
+    cli.main(["judge", "--json", str(path)])
+    capacity = json.loads(capsys.readouterr().out)["capacity"]
+
+    assert told == f"the farm {capacity['text']}"
+    assert told.startswith("the farm should deliver 0.228 A100 equivalents of compute")
+    assert told.endswith("; 0 % of cards judged")

@@ -92,6 +92,22 @@ def test_each_card_is_judged_as_of_its_own_last_window(path: Path) -> None:
     assert verdicts["GPU-1"].state == "degraded"
 
 
+def test_capacity_is_that_of_each_cards_own_last_window(path: Path) -> None:
+    """A slow card whose recording ends early is missing all the same, and counts as judged."""
+    slow = {"core_clock_mhz": 0.75 * 1700.0}
+    readings = [healthy(0, at, **slow) for at in times(1800.0, 10.0)]
+    readings += [healthy(card, at) for at in times(3600.0, 10.0) for card in range(1, 8)]
+
+    capacity = judged(path, sorted(readings, key=lambda reading: reading.time_ns)).capacity
+
+    assert capacity is not None
+    assert (capacity.cards, capacity.judged_ratio) == (8, 1.0)
+    assert capacity.compute.expected is not None
+    assert capacity.compute.missing_by_cause == {
+        "compute": pytest.approx(capacity.compute.expected * 0.25 / 8)
+    }
+
+
 def test_a_node_finding_is_told_as_of_the_nodes_last_window(path: Path) -> None:
     """Its cards point to it, so it must be there although the node fell silent later."""
     readings = [
@@ -148,7 +164,7 @@ def test_changes_are_told_in_order(path: Path) -> None:
     _, changes = judge_files([recorded(path, farm(10.0))])
 
     told = {key: [c.state for c in changes if c.key == key] for key in ("GPU-0", "GPU-1", "GPU-5")}
-    assert told == {"GPU-0": ["ok"], "GPU-1": ["ok", "degraded"], "GPU-5": ["ok", "lost"]}
+    assert told == {"GPU-0": ["ok"], "GPU-1": ["watch", "degraded"], "GPU-5": ["ok", "lost"]}
     assert [change.time for change in changes] == sorted(change.time for change in changes)
 
 
@@ -213,10 +229,13 @@ def test_a_replay_in_another_batching_says_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("cadence", "seconds"),
-    [(0, 30), (1, 30), (10, 30), (11, 30), (60, 120), (300, 600), (100, 210)],
+    [(1, 30), (10, 30), (11, 30), (60, 120), (300, 600), (100, 210), (301, 300), (0, 300)],
 )
 def test_a_frame_holds_a_reading_of_each_card(cadence: int, seconds: int) -> None:
-    """Two readings where they come seldom, three of a live agent; whole half minutes."""
+    """Two readings where they come seldom, three of a live agent; whole half minutes.
+
+    Where readings are of whole runs, or each card has but one, no frame holds two of a card.
+    """
     assert frame_length_ns(cadence * 10**9) == seconds * 10**9
 
 

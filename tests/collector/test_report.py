@@ -1,18 +1,22 @@
 """Which cards are spoken of, by which name, in which order."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from farmhand_agent.reading import UNIDENTIFIED
-from farmhand_collector.capacity.frame import NO_READING, READ_OK
+from farmhand_collector.capacity.frame import NO_READING, READ_LOST, READ_OK
+from farmhand_collector.capacity.rollup import LastHeard, capacity_of
 from farmhand_collector.capacity.roster import CardKey, Roster
 from farmhand_collector.capacity.step import Verdicts
-from farmhand_collector.report import card_verdict, farm_state, keys, shown
+from farmhand_collector.report import capacity_rows, card_verdict, farm_state, keys, shown
+from farmhand_collector.wire import CAPACITY_SCOPES, CapacityRow
 from tests.collector.capacity.farm import (
     FARM,
     FAULTS,
@@ -24,6 +28,7 @@ from tests.collector.capacity.farm import (
     frame,
     judged,
 )
+from tests.collector.capacity.test_rollup import RTX_3090, facts_of
 
 
 def key(host: str = "node-0", slot: str = "0", card: str = "GPU-0", site: str = "barn") -> CardKey:
@@ -68,18 +73,19 @@ class TestKeys:
         """The old place of a card that was moved does not cost it its name."""
         assert keys([key(), key(slot="1")], [1]) == {1: "GPU-0"}
 
-    def test_a_name_is_one_element_of_a_path(self) -> None:
+    def test_a_name_is_one_element_of_a_path_and_of_a_list(self) -> None:
         """Slots may be chains of bridges."""
-        (name,) = keys([key(slot="00:01.0/00.0", card=UNIDENTIFIED)], [0]).values()
+        (name,) = keys([key(slot="00:01.0/00.0,1", card=UNIDENTIFIED)], [0]).values()
 
         assert "/" not in name
+        assert "," not in name
 
     @settings(deadline=None)
     @given(
         st.lists(
             st.builds(
                 key,
-                host=st.sampled_from(["a", "a/b", "a_b"]),
+                host=st.sampled_from(["a", "a/b", "a,b", "a_b"]),
                 slot=st.sampled_from(["0", "1", "1:A"]),
                 card=st.sampled_from(["", UNIDENTIFIED, "A", "a:0", "A/B"]),
                 site=st.sampled_from(["x", "y"]),
@@ -93,7 +99,7 @@ class TestKeys:
 
         assert list(names) == list(range(len(roster)))
         assert len(set(names.values())) == len(roster)
-        assert all(name and "/" not in name for name in names.values())
+        assert all(name and not {"/", ","} & set(name) for name in names.values())
 
 
 class TestShown:
@@ -195,3 +201,143 @@ def test_the_worst_share_of_a_component_is_delivered() -> None:
     verdicts = judged([frame(number, cards(16), **shrunk) for number in range(3)])
 
     assert card_verdict(FARM[SICK], SICK, verdicts).delivered == {"memory": 0.25}
+
+
+TERA = 1e12
+
+
+def capacity_by(
+    by: str,
+    roster: Roster = FARM,
+    rows: Sequence[int] | None = None,
+    batches: Mapping[str, str] | None = None,
+    expected: Mapping[str, float] = RTX_3090,
+    frames: int = 1,
+    **changed: Any,
+) -> list[CapacityRow]:
+    """Capacity of a farm after some frames in which these values were as they are."""
+    facts = facts_of(len(roster), **expected)
+    seen = [frame(number, roster, **changed) for number in range(frames)]
+    amounts = capacity_of(seen[-1], facts, judged(seen), LastHeard.nothing().after(seen[-1]))
+    groups = {"batch": batches or {}}
+    return capacity_rows(by, roster, range(len(roster)) if rows is None else rows, amounts, groups)
+
+
+class TestCapacity:
+    """Amounts in words."""
+
+    def test_a_farm_in_which_nothing_is_missing(self) -> None:
+        """It gives what is expected, in FLOP/s and as so many A100."""
+        (row,) = capacity_by("farm")
+
+        assert (row.scope, row.name, row.cards, row.judged_ratio) == ("farm", "", 16, 1.0)
+        assert row.compute.delivered == row.compute.expected == 16 * 71 * TERA
+        assert row.compute.delivered_a100_equivalents == pytest.approx(16 * 71 / 312)
+        assert row.compute.missing_by_cause == {}
+        assert (
+            row.text == "delivers 3.64 of 3.64 A100 equivalents of compute; 100 % of cards judged"
+        )
+
+    def test_what_is_missing_is_told_with_its_cause(self) -> None:
+        """Of the component that lacks it, and in the sentence."""
+        (row,) = capacity_by("farm", frames=9, core_clock_mhz=at(SICK, 1275.0, 1700.0))
+
+        assert row.compute.missing == pytest.approx(0.25 * 71 * TERA)
+        assert row.compute.missing_by_cause == {"compute": row.compute.missing}
+        assert row.bandwidth.missing == 0
+        assert "delivers 3.58 of 3.64" in row.text
+        assert "(missing by cause: compute 0.0569)" in row.text
+
+    def test_cards_without_work_are_not_judged_and_not_missing(self) -> None:
+        """The share of cards that are judged says how far to trust the rest."""
+        (row,) = capacity_by("farm", utilization_ratio=at(range(12), 0.0, 1.0))
+
+        assert (row.judged, row.judged_ratio) == (4, 0.25)
+        assert row.compute.unjudged == 12 * 71 * TERA
+        assert row.compute.missing == 0
+        assert "2.73 not judged" in row.text
+        assert row.text.endswith("25 % of cards judged")
+
+    def test_a_farm_of_which_nothing_is_judged_delivers_nobody_knows_what(self) -> None:
+        """Not zero."""
+        (row,) = capacity_by("farm", **IDLE)
+
+        assert row.compute.delivered is None
+        assert row.compute.missing is None
+        assert row.text.startswith("should deliver 3.64 A100 equivalents of compute (3.64 not")
+
+    def test_a_farm_of_unknown_models_has_no_figures(self) -> None:
+        """Each card is counted as such."""
+        (row,) = capacity_by("farm", expected=dict.fromkeys(RTX_3090, math.nan))
+
+        assert (row.unknown_models, row.compute.unknown_cards) == (16, 16)
+        assert row.compute.expected is row.compute.delivered is row.compute.by_choice is None
+        assert "not known; 100 % of cards judged" in row.text
+
+    def test_limits_lowered_on_purpose_are_a_choice(self) -> None:
+        """The farm could do more if its keeper wanted."""
+        told = {"power_limit_default_watts": 350.0}
+
+        (row,) = capacity_by("farm", facts=told, power_limit_watts=280.0)
+
+        assert row.compute.default == 16 * 71 * TERA
+        assert row.compute.by_choice == pytest.approx(16 * 71 * TERA * (1 - 0.8 ** (1 / 3)))
+        assert "less by choice" in row.text
+
+    def test_cards_counted_by_fp32_are_told(self) -> None:
+        """A sum of two kinds says so."""
+        (row,) = capacity_by("farm", expected={"fp16_flops": math.nan})
+
+        assert row.fp32_cards == 16
+        assert "16 cards by fp32" in row.text
+
+    def test_rows_are_in_the_order_in_which_people_count(self) -> None:
+        """And what nobody told comes last, under no name."""
+        places = [("node-10", "b"), ("node-2", "a"), ("node-2", "")]
+        roster = Roster(key(h, r or "0", f"{h}{r}")._replace(rack=r) for h, r in places)
+
+        assert [row.name for row in capacity_by("node", roster)] == ["node-2", "node-10"]
+        assert [(row.site, row.name) for row in capacity_by("rack", roster)] == [
+            *(("barn", "a"), ("barn", "b"), ("", ""))
+        ]
+
+    def test_batches_are_as_the_keeper_named_them(self) -> None:
+        """By the identity of the card."""
+        found = capacity_by("batch", batches={"GPU-0": "spring", "GPU-1": "spring"})
+
+        assert [(row.name, row.cards) for row in found] == [("spring", 2), ("", 14)]
+
+    def test_models_are_added_up_over_all_nodes(self) -> None:
+        """Whatever the site."""
+        roster = Roster([*cards(2), *cards(1, model="RTX 3080")])
+
+        found = capacity_by("model", roster)
+
+        assert [(row.name, row.cards) for row in found] == [("RTX 3080", 1), ("RTX 3090", 2)]
+
+    @pytest.mark.parametrize("by", CAPACITY_SCOPES)
+    def test_rows_of_each_scope_add_up_to_the_farm(self, by: str) -> None:
+        """No card that is spoken of is in two of them, or in none."""
+        read = at(SICK, READ_LOST, READ_OK)
+        (farm,) = capacity_by("farm", rows=range(1, 16), read=read)
+
+        found = capacity_by(by, rows=range(1, 16), read=read)
+
+        assert sum(row.cards for row in found) == farm.cards == 15
+        for name in ("expected", "delivered", "missing"):
+            amounts = [getattr(row.compute, name) or 0.0 for row in found]
+            assert sum(amounts) > 0
+            assert getattr(farm.compute, name) == pytest.approx(sum(amounts))
+
+    def test_a_farm_without_cards_has_no_rows(self) -> None:
+        """Nothing to add up."""
+        assert capacity_by("farm", Roster()) == []
+
+    def test_figures_are_json(self) -> None:
+        """NaN and infinity are none."""
+        (row,) = capacity_by("farm", expected={"link_bytes_per_second": math.nan})
+
+        said = msgspec.json.encode(row)
+
+        assert msgspec.json.decode(said, type=CapacityRow) == row
+        assert row.link.expected is None

@@ -58,7 +58,7 @@ def test_a_healthy_farm_is_never_flagged(seed: int) -> None:
     for tick in ticks(farm.readings):
         states = [verdict.state for verdict in said(tick).values()]
         assert set(states) <= {"ok", "unknown"}
-        assert tick.verdicts.nodes == []
+        assert tick.verdicts.wide == []
     assert states.count("ok") > 0.6 * len(states)
 
 

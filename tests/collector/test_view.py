@@ -1,5 +1,6 @@
 """The farm as columns, and what changed in them."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,9 +13,21 @@ from hypothesis import strategies as st
 from farmhand_collector.capacity.frame import NO_READING, READ_LOST, READ_OK, READ_UNREADABLE, Frame
 from farmhand_collector.capacity.roster import CardKey, Roster
 from farmhand_collector.judging import Tick
-from farmhand_collector.view import COLUMNS, StaleCursorError, View
+from farmhand_collector.view import COLUMNS, StaleCursorError, UnknownError, View
 from farmhand_collector.wire import Changes, Snapshot
-from tests.collector.capacity.farm import FARM, FAULTS, SICK, at, cards, faulty, frame, stepped
+from tests.collector.capacity.farm import (
+    FARM,
+    FAULTS,
+    IDLE,
+    SICK,
+    at,
+    cards,
+    faulty,
+    frame,
+    stepped,
+    working,
+)
+from tests.collector.capacity.test_rollup import facts_of
 
 Row = dict[str, Any]
 
@@ -22,7 +35,7 @@ Row = dict[str, Any]
 def ticks(*frames: Frame) -> Iterator[Tick]:
     """Ticks of frames."""
     for seen, (_, verdicts) in zip(frames, stepped(frames), strict=True):
-        yield Tick(seen, verdicts)
+        yield Tick(seen, verdicts, facts_of(len(seen)))
 
 
 def view_of(*frames: Frame) -> View:
@@ -238,6 +251,99 @@ def test_cards_are_found_by_their_key() -> None:
     assert found[0] == FARM[3]
     assert found[1].state == "ok"
     assert view.card("GPU-99") is None
+
+
+class TestCapacity:
+    """What the farm gives of what it should."""
+
+    def test_a_view_without_a_tick_has_no_capacity(self) -> None:
+        """And knows no card to repair."""
+        view = View(None)
+
+        assert view.state().capacity is None
+        assert view.capacity("farm") == []
+        with pytest.raises(UnknownError, match="no such card: 'GPU-1'"):
+            view.what_if(["GPU-1"])
+        with pytest.raises(UnknownError, match="no card is known yet"):
+            view.what_if([], "llm")
+
+    def test_the_state_holds_the_row_of_the_farm(self) -> None:
+        """The share of cards that are judged goes with every state."""
+        view = view_of(frame(0), faulty("lost", 1))
+
+        assert [view.state().capacity] == view.capacity("farm")
+        assert [row.cards for row in view.capacity("node")] == [4] * 4
+
+    def test_a_card_that_moved_is_counted_once(self) -> None:
+        """Its old row is no longer spoken of."""
+        (row,) = view_of(*moved()).capacity("farm")
+
+        assert row.cards == 4
+
+    def test_a_lost_card_keeps_its_limit(self) -> None:
+        """What it should give is what it gave, not what its board could."""
+        told = {"power_limit_default_watts": 350.0}
+        capped = frame(0, facts=told, power_limit_watts=280.0)
+        gone = frame(1, facts=told, power_limit_watts=280.0, read=at(SICK, READ_LOST, READ_OK))
+
+        before, after = (
+            view.capacity("farm")[0].compute for view in (view_of(capped), view_of(capped, gone))
+        )
+
+        assert after.by_choice == pytest.approx(before.by_choice)
+        assert after.delivered == pytest.approx(15 / 16 * (before.delivered or 0))
+
+    def test_a_repaired_card_brings_back_what_it_lacks(self) -> None:
+        """Named by its key, once however often it is named."""
+        view = view_of(frame(0), *(faulty("memory_size", number) for number in range(1, 4)))
+
+        answer = view.what_if(["GPU-5", "GPU-1", "GPU-5"])
+
+        assert answer.cards == ["GPU-5", "GPU-1"]
+        assert answer.unjudged == []
+        assert answer.returns == {"compute": 0, "bandwidth": 0, "memory": 12 * 2**30, "link": 0}
+        assert answer.returns_a100_equivalents["memory"] == pytest.approx(12 / 80)
+        assert answer.gang is None
+
+    def test_a_card_that_is_not_judged_is_named(self) -> None:
+        """Nothing is promised of it."""
+        answer = view_of(frame(0, utilization_ratio=at(SICK, 0.0, 1.0))).what_if(["GPU-5"])
+
+        assert answer.unjudged == ["GPU-5"]
+        assert not any(answer.returns.values())
+
+    def test_a_gang_goes_at_the_pace_of_its_slowest(self) -> None:
+        """It is known by the name that its job told, also after it told nothing more."""
+        gang = working(1.0, gang=at(range(4, 8), 9, 0).astype(np.int64))
+        slow = at(SICK, 850.0, 1700.0)
+        told = [frame(n, work=gang, core_clock_mhz=slow) for n in range(8)]
+
+        answer = view_of(*told, frame(8, core_clock_mhz=slow)).what_if([], "name 9").gang
+
+        assert answer is not None
+        assert answer.cards == ["GPU-4", "GPU-5", "GPU-6", "GPU-7"]
+        assert (answer.unjudged, answer.left_out) == ([], 1)
+        assert answer.now == pytest.approx(4 * 0.5 * 71e12)
+        assert answer.without_slowest == answer.best == 3 * 71e12
+
+    def test_of_a_gang_that_is_not_judged_no_pace_is_told(self) -> None:
+        """It is not zero."""
+        gang = working(math.nan, gang=at([1, 2], 9, 0).astype(np.int64))
+
+        answer = view_of(frame(0, work=gang, **IDLE)).what_if([], "name 9").gang
+
+        assert answer is not None
+        assert answer.unjudged == answer.cards == ["GPU-1", "GPU-2"]
+        assert answer.now is answer.without_slowest is answer.best is None
+
+    def test_an_unknown_card_or_gang_is_named(self) -> None:
+        """So that a slip of the finger is found."""
+        view = view_of(frame(0))
+
+        with pytest.raises(UnknownError, match="no such card: 'GPU-99'"):
+            view.what_if(["GPU-1", "GPU-99"])
+        with pytest.raises(UnknownError, match="no such gang: 'llm'"):
+            view.what_if(["GPU-1"], "llm")
 
 
 def wandering(seed: int, count: int) -> list[Frame]:

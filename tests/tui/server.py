@@ -90,6 +90,12 @@ class _Handler(BaseHTTPRequestHandler):
                 self._tell(changes, 410, "take a new snapshot")
             case ["v1", "findings"]:
                 self._tell(farm.findings())
+            case ["v1", "capacity"]:
+                self._tell(farm.capacity(query["by"]))
+            case ["v1", "what-if"]:
+                keys = [key for key in query.get("cards", "").split(",") if key]
+                answer = farm.what_if(keys, query.get("gang", ""))
+                self._tell(answer, 404, "no such card or gang")
             case ["v1", "cards", key]:
                 self._tell(farm.detail(key), 404, "no such card")
             case ["v1", "cards", key, "series"]:

@@ -9,17 +9,21 @@ from farmhand_collector.wire import (
     NUMBER_COLUMNS,
     SCHEMA,
     TEXT_COLUMNS,
+    CapacityRow,
     CardDetail,
     CardVerdict,
     Changes,
+    ComponentCapacity,
     Event,
     Evidence,
     FarmState,
     Finding,
+    GangWhatIf,
     ScopeFinding,
     Series,
     Simulated,
     Snapshot,
+    WhatIf,
 )
 
 NOW = 1_790_000_000.0
@@ -180,7 +184,68 @@ class SyntheticFarm:
 
     def status(self) -> FarmState:
         cards = [self.verdict(row) for row in self.rows.values()]
-        return FarmState(SCHEMA, self.simulated, self.time, cards, self._wider())
+        (capacity,) = self.capacity("farm")
+        return FarmState(SCHEMA, self.simulated, self.time, cards, self._wider(), capacity)
+
+    def capacity(self, by: str) -> list[CapacityRow]:
+        """Each card is made for 100 TFLOP/s, 1 TB/s, 16 GiB and 10 GB/s."""
+        rows = list(self.rows.values())
+        if by == "farm":
+            return [self._capacity_row(by, "", rows)]
+        column = {"node": "host"}.get(by, by)
+        names = dict.fromkeys(row[column] for row in rows)
+        return [
+            self._capacity_row(by, name, [row for row in rows if row[column] == name])
+            for name in names
+        ]
+
+    def _capacity_row(self, by: str, name: str, rows: list[dict[str, Any]]) -> CapacityRow:
+        shares = [row["delivered"] for row in rows if row["delivered"] is not None]
+        figures = (100e12, 1e12, 16 * 2**30, 10e9)
+        compute, bandwidth, memory, link = (
+            self._component(figure, len(rows), shares) for figure in figures
+        )
+        return CapacityRow(
+            scope=by,
+            site="",
+            name=name,
+            cards=len(rows),
+            judged=len(shares),
+            judged_ratio=len(shares) / max(1, len(rows)),
+            unknown_models=0,
+            fp32_cards=0,
+            compute=compute,
+            bandwidth=bandwidth,
+            memory=memory,
+            link=link,
+            text=f"delivers {sum(shares):g} of {len(rows)} somethings",
+        )
+
+    def _component(self, figure: float, cards: int, shares: list[float]) -> ComponentCapacity:
+        missing = figure * (len(shares) - sum(shares))
+        return ComponentCapacity(
+            default=figure * cards * 1.1,
+            expected=figure * cards,
+            by_choice=figure * cards * 0.1,
+            delivered=figure * sum(shares),
+            missing=missing,
+            unjudged=figure * (cards - len(shares)),
+            missing_by_cause={"thermal": missing} if missing > 1e-3 else {},
+            unknown_cards=0,
+            expected_a100_equivalents=float(cards),
+            delivered_a100_equivalents=sum(shares),
+        )
+
+    def what_if(self, keys: list[str], gang: str) -> WhatIf | None:
+        """Return what comes back, or None where a card or the gang is not known."""
+        if not all(key in self.rows for key in keys) or gang not in ("", "llm"):
+            return None
+        unjudged = [key for key in keys if self.rows[key]["delivered"] is None]
+        members = self._node()
+        pace = GangWhatIf("llm", members, members[:1], 4e14, 6e14, 2, 7e14)
+        returns = {"compute": 12.5e12 * len(keys), "bandwidth": 0.0, "memory": 0.0, "link": 1e9}
+        equivalents = {"compute": 0.04, "bandwidth": 0.0, "memory": 0.0, "link": 0.03}
+        return WhatIf(keys, unjudged, returns, equivalents, pace if gang else None)
 
     def _node(self) -> list[str]:
         return [key for key, row in self.rows.items() if row["host"] == "node002"]

@@ -79,3 +79,73 @@ def test_no_collector_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[
 
     assert cli.main(["status", "--config", str(path)]) == 3
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_capacity_is_told_by_what_is_asked(
+    config: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One JSON object that says what is not real; the status is that of the farm."""
+    assert cli.main(["capacity", "--by", "rack", "--json", *config]) == 3
+    told = json.loads(capsys.readouterr().out)
+
+    assert (told["by"], told["simulated"]["seed"]) == ("rack", 7)
+    assert sum(row["cards"] for row in told["rows"]) == 120
+
+
+def test_capacity_of_something_else_is_one_line(
+    config: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A bad command line."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["capacity", "--by", "shelf", *config])
+
+    assert ended.value.code == 78
+    assert "shelf" in capsys.readouterr().err
+
+
+def test_a_repair_is_told_in_text(config: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """With what is not real first."""
+    assert cli.main(["what-if", "card-00001", *config]) == 0
+
+    assert capsys.readouterr().out.startswith("SIMULATED (seed 7)\nrepaired card-00001: 12.5 TFLO")
+
+
+def test_a_repair_of_which_nothing_is_known_could_not_be_judged(
+    config: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The lost card of the synthetic farm gives no share."""
+    assert cli.main(["what-if", "--json", "card-00005", *config]) == 3
+    assert json.loads(capsys.readouterr().out)["unjudged"] == ["card-00005"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "told"),
+    [
+        ([], 78, "what-if: a CARD or --gang NAME is expected"),
+        (["card-99999"], 3, "no such card or gang"),
+        (["--gang", "\x1b[31m"], 3, "no such card or gang"),
+    ],
+)
+def test_a_repair_of_nothing_is_one_line(
+    config: list[str],
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    status: int,
+    told: str,
+) -> None:
+    """Whether nothing is named or nobody knows it."""
+    assert cli.main(["what-if", *arguments, *config]) == status
+
+    said = capsys.readouterr().err
+    assert told in said
+    assert said.count("\n") == 1
+    assert "\x1b" not in said
+
+
+def test_chosen_cards_do_not_carry_the_capacity_of_all(
+    config: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A part of the farm does not deliver what the whole does."""
+    cli.main(["cards", "--json", "--where", "state=lost", *config])
+
+    assert json.loads(capsys.readouterr().out)["capacity"] is None

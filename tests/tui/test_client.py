@@ -86,6 +86,28 @@ def test_findings_and_status_are_typed(client: Client) -> None:
     assert len(client.status().cards) == 120
 
 
+def test_capacity_is_typed(client: Client) -> None:
+    """By whatever is asked."""
+    (farm,) = client.capacity("farm")
+
+    assert farm.cards == 120
+    assert sum(row.cards for row in client.capacity("node")) == 120
+
+
+def test_a_repair_is_asked_for_by_keys(client: Client) -> None:
+    """Several at once, and a gang with them."""
+    answer = client.what_if(["card-00001", "card-00002"], "llm")
+
+    assert answer.cards == ["card-00001", "card-00002"]
+    assert answer.gang is not None and answer.gang.left_out == 2
+
+
+def test_a_repair_of_what_is_not_known_is_not_found(client: Client) -> None:
+    """The collector's own words say so."""
+    with pytest.raises(NotFound, match="no such card or gang"):
+        client.what_if(["card-99999"])
+
+
 def test_one_connection_serves_many_requests(client: Client, server: FarmServer) -> None:
     """The connection is kept."""
     for _ in range(3):

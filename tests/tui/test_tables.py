@@ -1,7 +1,21 @@
 """The farm as plain text."""
 
-from farmhand_collector.wire import SCHEMA, CardVerdict, Evidence, FarmState
-from farmhand_tui.tables import cards_text, status_text
+import re
+
+import msgspec
+import pytest
+
+from farmhand_collector.wire import (
+    SCHEMA,
+    CapacityRow,
+    CardVerdict,
+    ComponentCapacity,
+    Evidence,
+    FarmState,
+    GangWhatIf,
+    WhatIf,
+)
+from farmhand_tui.tables import capacity_text, cards_text, status_text, what_if_text
 from tests.tui.synthetic import SyntheticFarm
 
 
@@ -105,3 +119,113 @@ def test_nothing_from_the_wire_commands_the_terminal() -> None:
     for text in (status_text(state), cards_text(state)):
         assert "\x1b" not in text
         assert r"line\x0abreak \x1b[31m" in text
+
+
+def test_the_status_says_what_the_farm_delivers(synthetic: SyntheticFarm) -> None:
+    """In one line, below the counts."""
+    state = synthetic.status()
+
+    assert state.capacity is not None
+    assert status_text(state).splitlines()[2] == f"the farm {state.capacity.text}"
+
+
+COMPUTE = ComponentCapacity(
+    default=900e12,
+    expected=800e12,
+    by_choice=100e12,
+    delivered=620e12,
+    missing=80e12,
+    unjudged=100e12,
+    missing_by_cause={"power": 20e12, "thermal": 60e12},
+    unknown_cards=0,
+    expected_a100_equivalents=2.564,
+    delivered_a100_equivalents=1.9872,
+)
+NOTHING = ComponentCapacity(None, None, None, None, None, None, {}, 8, None, None)
+LINK = msgspec.structs.replace(COMPUTE, missing_by_cause={"link": 30e9})
+ROW = CapacityRow(
+    *("rack", "barn", "r01", 8, 7, 0.875, 0, 2), COMPUTE, NOTHING, NOTHING, LINK, "delivers"
+)
+
+
+def test_capacity_is_delivered_of_expected_in_units_and_as_so_many_a100() -> None:
+    """With what is missing by cause, most first, what limits take, and how many are judged."""
+    state = SyntheticFarm(8, simulated=False).status()
+
+    header, row = capacity_text(state, "rack", [ROW]).splitlines()[-2:]
+
+    assert re.split(r"  +", header) == [
+        *("site", "rack", "cards", "judged", "compute TFLOP/s", "A100", "bandwidth TB/s", "A100"),
+        *("memory GiB", "link GB/s", "by choice", "not judged", "by fp32", "missing"),
+    ]
+    assert re.split(r"  +", row) == [
+        *("barn", "r01", "8", "88 %", "620/800", "1.99/2.56", "-/-", "-/-", "-/-"),
+        *("620000/800000", "100 TFLOP/s", "100 TFLOP/s", "2"),
+        "compute: thermal 60, power 20 TFLOP/s; link: link 30 GB/s",
+    ]
+
+
+def test_cards_of_no_named_rack_are_a_dash_and_the_farm_is_all() -> None:
+    """Every row has something to be called by."""
+    state = SyntheticFarm(8, simulated=False).status()
+    nameless = msgspec.structs.replace(ROW, site="", name="")
+
+    rows = capacity_text(state, "rack", [ROW, nameless]).splitlines()
+
+    assert rows[-1].split()[:3] == ["-", "-", "8"]
+    assert capacity_text(state, "farm", [nameless]).splitlines()[-1].split()[0] == "all"
+
+
+def test_capacity_of_no_cards_is_said_in_words() -> None:
+    """As everywhere."""
+    state = FarmState(SCHEMA, None, None, [], [])
+
+    assert capacity_text(state, "farm", []) == "no card is known yet\n"
+
+
+GANG = GangWhatIf("llm", ["a", "b", "c"], ["c"], 4e14, 3e14, 1, 6e14)
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (
+            WhatIf(["a"], [], {"compute": 1.25e12, "link": 3e9}, {"compute": 0.004}, None),
+            "repaired a: 1.25 TFLOP/s of compute (0.004 A100 equivalents), "
+            "3 GB/s of link (- A100 equivalents) come back\n",
+        ),
+        (WhatIf(["a", "b"], [], {"compute": 0.0}, {}, None), "repaired a, b: nothing comes back\n"),
+        (
+            WhatIf(["a"], ["a"], {}, {}, None),
+            "repaired a: nothing comes back\nnot judged, so that nothing is known of it: a\n",
+        ),
+        (
+            WhatIf([], [], {}, {}, GANG),
+            "gang llm: 2 cards in lock step give 400 TFLOP/s, without the slowest 300 TFLOP/s; "
+            "most with 1 left out: 600 TFLOP/s\nnot counted, as nothing is known of it: c\n",
+        ),
+        (
+            WhatIf([], [], {}, {}, GangWhatIf("llm", ["a"], ["a"], None, None, 0, None)),
+            "gang llm: nothing is known of its cards yet\n",
+        ),
+    ],
+)
+def test_a_repair_is_told_in_words(answer: WhatIf, told: str) -> None:
+    """What comes back, of what nothing is known, and how fast a gang would be."""
+    assert what_if_text(answer, None) == told
+
+
+def test_names_of_things_and_gangs_command_no_terminal(synthetic: SyntheticFarm) -> None:
+    """Nor do keys, nor the collector's sentence."""
+    (row,) = synthetic.capacity("farm")
+    evil = msgspec.structs.replace(row, name="\x1b[2J", site="\x1b[1m", text="\x1b[0m")
+    state = msgspec.structs.replace(synthetic.status(), capacity=evil)
+    gang = msgspec.structs.replace(GANG, name="\x1b[2J", unjudged=["\x1b[2J"])
+
+    for text in (
+        status_text(state),
+        capacity_text(state, "rack", [evil]),
+        what_if_text(WhatIf(["\x1b[2J"], ["\x1b[2J"], {}, {}, gang), None),
+    ):
+        assert "\x1b" not in text
+        assert r"\x1b[" in text

@@ -1,4 +1,4 @@
-"""The command `farmhand`: up, ui, status, cards. Textual is imported only where it is shown."""
+"""The command `farmhand`; Textual is imported only where it is shown."""
 
 import argparse
 import random
@@ -14,12 +14,12 @@ import msgspec
 from farmhand_agent.command import Parser, parser, run
 from farmhand_agent.settings import ConfigError, in_range
 from farmhand_collector import nagios
-from farmhand_collector.wire import FarmState
+from farmhand_collector.wire import CAPACITY_SCOPES, FarmState
 from farmhand_tui import config, up
 from farmhand_tui.client import Client, ClientError
 from farmhand_tui.farm import COLUMNS
 from farmhand_tui.filter import Filter, FilterError
-from farmhand_tui.tables import cards_text, status_text
+from farmhand_tui.tables import capacity_text, cards_text, status_text, what_if_text
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,6 +52,17 @@ def _parser() -> Parser:
     cards = commands.add_parser("cards", parents=[shared, as_json], help="every card and its state")
     cards.add_argument("--where", default="", metavar="FILTER", help="as typed after / in the UI")
     cards.set_defaults(command=_cards)
+    capacity = commands.add_parser(
+        "capacity", parents=[shared, as_json], help="what is delivered of what is expected"
+    )
+    capacity.add_argument("--by", choices=CAPACITY_SCOPES, default="farm", help="added up by")
+    capacity.set_defaults(command=_capacity)
+    what_if = commands.add_parser(
+        "what-if", parents=[shared, as_json], help="what repairs would bring back"
+    )
+    what_if.add_argument("cards", nargs="*", metavar="CARD", help="key of a card to repair")
+    what_if.add_argument("--gang", default="", metavar="NAME", help="and how fast a gang would be")
+    what_if.set_defaults(command=_what_if)
     return made
 
 
@@ -189,6 +200,10 @@ def _print_state(state: FarmState, *, as_json: bool) -> int:
     print(msgspec.json.encode(state).decode() if as_json else status_text(state), end="")
     if as_json:
         print()
+    return _exit_status(state)
+
+
+def _exit_status(state: FarmState) -> int:
     if state.time is not None and time.time() - state.time > STALE_SECONDS:
         minutes = (time.time() - state.time) / 60
         print(f"farmhand: the last verdicts are {minutes:.0f} min old", file=sys.stderr)
@@ -221,7 +236,32 @@ def _chosen(client: Client, wanted: Filter) -> FarmState:
     keys = {row["key"] for row in matching}
     cards = [c for c in state.cards if (c.site, c.host, c.slot, c.card) in places]
     findings = [found for found in state.findings if keys.intersection(found.cards)]
-    return msgspec.structs.replace(state, cards=cards, findings=findings)
+    return msgspec.structs.replace(state, cards=cards, findings=findings, capacity=None)
+
+
+def _capacity(options: argparse.Namespace) -> int:
+    with closing(_client(options)) as client:
+        state, rows = client.status(), client.capacity(options.by)
+    if options.json:
+        told = {"schema": state.schema, "simulated": state.simulated, "time": state.time}
+        print(msgspec.json.encode({**told, "by": options.by, "rows": rows}).decode())
+    else:
+        print(capacity_text(state, options.by, rows), end="")
+    return _exit_status(state)
+
+
+def _what_if(options: argparse.Namespace) -> int:
+    if not options.cards and not options.gang:
+        raise ConfigError("what-if: a CARD or --gang NAME is expected")
+    with closing(_client(options)) as client:
+        simulated = client.snapshot(["key"]).simulated
+        answer = client.what_if(options.cards, options.gang)
+    if options.json:
+        print(msgspec.json.encode(answer).decode())
+    else:
+        print(what_if_text(answer, simulated), end="")
+    is_told = answer.gang is not None and answer.gang.now is not None
+    return nagios.OK if is_told or len(answer.unjudged) < len(answer.cards) else nagios.UNKNOWN
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ Errors:
     ClientError
     ├── CollectorUnreachable   no connection, or it broke
     ├── Unauthorized           the token is missing or wrong (401, 403)
-    ├── NotFound               no such card (404)
+    ├── NotFound               no such card or gang (404)
     ├── StaleCursor            take a new snapshot (410)
     ├── BadAnswer              what came back is not the collector's answer
     └── Aborted                another thread broke the call off
@@ -21,12 +21,14 @@ import msgspec
 
 from farmhand_collector.wire import (
     NUMBER_COLUMNS,
+    CapacityRow,
     CardDetail,
     Changes,
     FarmState,
     Finding,
     Series,
     Snapshot,
+    WhatIf,
 )
 
 from .escape import safe
@@ -49,7 +51,7 @@ class Unauthorized(ClientError):
 
 
 class NotFound(ClientError):
-    """The collector knows no such card."""
+    """The collector knows no such card or gang."""
 
 
 class StaleCursor(ClientError):
@@ -131,6 +133,19 @@ class Client:
     def findings(self) -> list[Finding]:
         """All findings, worst and newest first."""
         return self._get("/v1/findings", list[Finding])
+
+    def capacity(self, by: str) -> list[CapacityRow]:
+        """What the cards give of what they should, added up by site, rack, node and so on."""
+        return self._get("/v1/capacity", list[CapacityRow], {"by": by})
+
+    def what_if(self, cards: Sequence[str], gang: str = "") -> WhatIf:
+        """What comes back when these cards are repaired, and the pace of a gang, if one is named.
+
+        Raises:
+            NotFound: No such card or gang is known.
+
+        """
+        return self._get("/v1/what-if", WhatIf, {"cards": ",".join(cards), "gang": gang})
 
     def close(self) -> None:
         """Close the connection; the next call opens another."""

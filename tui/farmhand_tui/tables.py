@@ -6,13 +6,23 @@ from typing import NamedTuple
 from rich.cells import cell_len
 
 from farmhand_collector.natural import natural
-from farmhand_collector.wire import STATES, CardVerdict, FarmState, ScopeFinding, Simulated
+from farmhand_collector.wire import (
+    STATES,
+    CapacityRow,
+    CardVerdict,
+    ComponentCapacity,
+    FarmState,
+    GangWhatIf,
+    ScopeFinding,
+    Simulated,
+    WhatIf,
+)
 
 from . import numbers
 from .escape import pad, safe
 from .farm import FLAGGED, SEVERITY
 
-_WIDTHS = {"place": 44, "model": 26, "reason": 160, "card": 44}
+_WIDTHS = {"place": 44, "model": 26, "reason": 160, "card": 44, "missing": 240}
 _CAP = 24
 
 
@@ -25,6 +35,8 @@ class _Column(NamedTuple):
 def status_text(state: FarmState) -> str:
     """Return sums, then findings of wider scope, then flagged cards, each worst first."""
     parts = [_head(state)]
+    if state.capacity is not None:
+        parts[0] += f"\nthe farm {safe(state.capacity.text)}"
     if state.findings:
         parts.append(_findings_table(sorted(state.findings, key=_worst_finding), state.time))
     flagged = [card for card in state.cards if card.state in FLAGGED]
@@ -51,6 +63,139 @@ def cards_text(state: FarmState) -> str:
         _Column("reason", [_reason(card) for card in cards]),
     )
     return f"{_head(state)}\n\n{table}\n"
+
+
+def capacity_text(state: FarmState, by: str, rows: Sequence[CapacityRow]) -> str:
+    """Return what is delivered of what is expected, a line for each thing of the scope."""
+    if not rows:
+        return _head(state) + "\n"
+    compute, bandwidth, memory, link = _UNITS
+    table = _table(
+        _Column("site", [row.site for row in rows]),
+        _Column(by, [row.name or ("all" if by == "farm" else "") for row in rows]),
+        _Column("cards", [str(row.cards) for row in rows], right=True),
+        _Column("judged", [_judged(row) for row in rows], right=True),
+        _amounts(compute, [row.compute for row in rows]),
+        _equivalents([row.compute for row in rows]),
+        _amounts(bandwidth, [row.bandwidth for row in rows]),
+        _equivalents([row.bandwidth for row in rows]),
+        _amounts(memory, [row.memory for row in rows]),
+        _amounts(link, [row.link for row in rows]),
+        _Column("by choice", [_some(row.compute.by_choice, compute) for row in rows]),
+        _Column("not judged", [_some(row.compute.unjudged, compute) for row in rows]),
+        _Column("by fp32", [str(row.fp32_cards or "") for row in rows], right=True),
+        _Column("unknown", [str(row.unknown_models or "") for row in rows], right=True),
+        _Column("missing", [_missing(row) for row in rows]),
+    )
+    return f"{_head(state)}\n\n{table}\n"
+
+
+class _Unit(NamedTuple):
+    component: str
+    name: str
+    size: float
+
+
+_UNITS = (
+    _Unit("compute", "TFLOP/s", 1e12),
+    _Unit("bandwidth", "TB/s", 1e12),
+    _Unit("memory", "GiB", 2**30),
+    _Unit("link", "GB/s", 1e9),
+)
+
+
+def _amounts(unit: _Unit, amounts: Sequence[ComponentCapacity]) -> _Column:
+    """Delivered of expected."""
+    pairs = [_pair(one.delivered, one.expected, unit.size) for one in amounts]
+    return _Column(f"{unit.component} {unit.name}", pairs, right=True)
+
+
+def _equivalents(amounts: Sequence[ComponentCapacity]) -> _Column:
+    """Delivered of expected, both as so many A100."""
+    pairs = [
+        _pair(one.delivered_a100_equivalents, one.expected_a100_equivalents) for one in amounts
+    ]
+    return _Column("A100", pairs, right=True)
+
+
+def _pair(delivered: float | None, expected: float | None, size: float = 1.0) -> str:
+    return f"{_short(delivered, size)}/{_short(expected, size)}"
+
+
+def _short(amount: float | None, size: float = 1.0) -> str:
+    """An amount in units of a size: three digits, or all before the point."""
+    if amount is None:
+        return numbers.MISSING
+    shown = amount / size
+    return f"{shown:.0f}" if shown >= 100 else f"{shown:.3g}"
+
+
+def _judged(row: CapacityRow) -> str:
+    return f"{numbers.percent(row.judged_ratio)} %"
+
+
+def _missing(row: CapacityRow) -> str:
+    """What is missing by cause, component by component."""
+    components = (row.compute, row.bandwidth, row.memory, row.link)
+    told = []
+    for unit, amounts in zip(_UNITS, components, strict=True):
+        causes = sorted(amounts.missing_by_cause.items(), key=lambda taken: -taken[1])
+        if causes:
+            each = ", ".join(f"{cause} {_short(lost, unit.size)}" for cause, lost in causes)
+            told.append(f"{unit.component}: {each} {unit.name}")
+    return "; ".join(told)
+
+
+def _some(amount: float | None, unit: _Unit) -> str:
+    return f"{_short(amount, unit.size)} {unit.name}" if amount else ""
+
+
+def what_if_text(answer: WhatIf, simulated: Simulated | None) -> str:
+    """Return what a repair would bring, and how fast a gang would be."""
+    lines = _simulated(simulated)
+    if answer.cards:
+        lines.append(f"repaired {_listed(answer.cards)}: {_returns(answer)}")
+    if answer.unjudged:
+        lines.append(f"not judged, so that nothing is known of it: {_listed(answer.unjudged)}")
+    if answer.gang is not None:
+        lines += _gang(answer.gang)
+    return "\n".join(lines) + "\n"
+
+
+def _returns(answer: WhatIf) -> str:
+    told = [
+        f"{_short(amount, unit.size)} {unit.name} of {unit.component}"
+        f" ({_short(answer.returns_a100_equivalents.get(unit.component))} A100 equivalents)"
+        for unit in _UNITS
+        if (amount := answer.returns.get(unit.component))
+    ]
+    if not told:
+        return "nothing comes back"
+    return f"{', '.join(told)} {'come' if len(told) > 1 else 'comes'} back"
+
+
+def _gang(gang: GangWhatIf) -> list[str]:
+    compute = _UNITS[0]
+
+    if gang.now is None:
+        return [f"gang {safe(gang.name)}: nothing is known of its cards yet"]
+
+    def pace(amount: float | None) -> str:
+        return f"{_short(amount, compute.size)} {compute.name}"
+
+    counted = len(gang.cards) - len(gang.unjudged)
+    lines = [
+        f"gang {safe(gang.name)}: {counted} cards in lock step give {pace(gang.now)}, "
+        f"without the slowest {pace(gang.without_slowest)}; "
+        f"most with {gang.left_out} left out: {pace(gang.best)}"
+    ]
+    if gang.unjudged:
+        lines.append(f"not counted, as nothing is known of it: {_listed(gang.unjudged)}")
+    return lines
+
+
+def _listed(keys: Sequence[str]) -> str:
+    return ", ".join(map(safe, keys))
 
 
 def _head(state: FarmState) -> str:

@@ -5,22 +5,66 @@ remember. Whether a score becomes a verdict is not its business: persistence, co
 fleet and attribution are done once, in `step`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from farmhand_collector.capacity.frame import Bools, Codes, Floats, Frame, divided
+from farmhand_collector.capacity.frame import Bools, Codes, Floats, Frame, Span
 
 NOT_JUDGED, OK, WATCH, DEGRADED, FAILING, LOST, UNKNOWN = -1, 0, 1, 2, 3, 4, 5
 LEVELS = np.arange(WATCH, LOST + 1, dtype=np.int8)
 """The levels of something wrong, each worse than the one before."""
 STATE_NAMES = ("ok", "watch", "degraded", "failing", "lost", "unknown")
 
+CAUSES = (
+    "thermal",
+    "power",
+    "link",
+    "memory",
+    "compute",
+    "driver",
+    "identity",
+    "host",
+    "workload",
+    "unreachable",
+)
+ACTIONS = (
+    "reseat",
+    "swap-riser",
+    "check-power-cable",
+    "clean-fan",
+    "repaste",
+    "repad",
+    "reball",
+    "reflash-vbios",
+    "move-slot",
+    "derate",
+    "rerun-probe",
+    "look-at-node",
+    "look-at-job",
+    "retire",
+)
+"""What the keeper's hands do, in one word."""
+
 Memory = NDArray[np.void]
 """(n,) structured: what a detector remembers of each card; zeros for a card that is new."""
+
+
+class Rule(NamedTuple):
+    """What events of one code mean: how many, within which time, during how many jobs.
+
+    A code may have one rule for a single event and one for repeats.
+    """
+
+    level: int
+    times: int
+    within_ns: int
+    jobs: int
+    cause: str
+    action: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +72,47 @@ class Facts:
     """What is known beforehand, frozen.
 
     `memory_bytes` gives, by model name, the memory sizes that cards of that name are made or
-    reworked with, ascending.
+    reworked with, ascending. `expected` holds, by name, columns over the roster of what each card
+    is made to give (see `EXPECTED`); `xids` the rules for each XID, `npu_faults` those for each
+    fault code of an NPU; those for codes of no list stand under an empty one. `groups` names, by
+    scope and by card, what the keeper has said cards share: a `batch`, or a `power_group` of cards
+    on one supply.
     """
 
     memory_bytes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    expected: Mapping[str, Floats] = field(default_factory=dict)
+    xids: Mapping[str, Sequence[Rule]] = field(default_factory=dict)
+    npu_faults: Mapping[str, Sequence[Rule]] = field(default_factory=dict)
+    groups: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def of_cards(self, name: str, n: int) -> Floats:
+        """(n,) one column of `expected`, NaN where nothing is known."""
+        known = self.expected.get(name)
+        return np.full(n, np.nan) if known is None else known
+
+
+EXPECTED = (
+    "fp16_flops",
+    "fp32_flops",
+    "memory_bandwidth_bytes_per_second",
+    "memory_bytes",
+    "link_bytes_per_second",
+    "power_watts",
+    "core_clock_mhz",
+    "memory_clock_mhz",
+    "locked",
+    "achievable_memory_bandwidth_ratio",
+)
+"""Columns of `Facts.expected`: what a card of its model is made to give at default limits. `locked`
+is 1 for mining cards that the maker throttled. The last one is the share of the bandwidth that a
+real test reaches."""
 
 
 class Score(NamedTuple):
     """What a detector says of n cards.
+
+    `cause` and `action` hold, where a detector knows them better than its declaration, indices
+    into `CAUSES` and `ACTIONS` by card, -1 where it does not.
 
     `level` is `NOT_JUDGED` where nothing can be said. `delivered` is the share of the expected
     that the detector's component gives. With `p_value`, a level counts only where it stands out
@@ -46,15 +123,20 @@ class Score(NamedTuple):
     evidence: Mapping[str, Floats]
     delivered: Floats | None = None
     p_value: Floats | None = None
+    cause: Codes | None = None
+    action: Codes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Detector:
     """One way in which a card can fail to give what it should.
 
-    `precedence` decides which of several findings of a card names the cause: the lower explains
-    the higher. A level is raised after `raise_after` judged windows in a row that reached it and
-    cleared after `clear_after` in a row that did not.
+    `component` is what it costs where it tells a share, None the whole card. `precedence` decides
+    which of several findings of a card names the cause: the lower explains the higher. A level is
+    raised after `raise_after` judged windows in a row that reached it and cleared after
+    `clear_after` in a row that did not; a frame longer than a span counts for as many windows as it
+    holds spans. `shared_by` names the scopes that can be at fault when most of their cards show it.
+    A `per_span` one is asked only when a span ends.
     """
 
     name: str
@@ -66,11 +148,13 @@ class Detector:
     clear_after: int
     memory: np.dtype[Any]
     score: Callable[[Frame, Memory, Facts], tuple[Score, Memory]]
+    shared_by: frozenset[str] = frozenset()
+
+    per_span: bool = False
 
     def window_start_ns(self, frame: Frame) -> int:
         """Begin of what a score that is given with a frame covers."""
-        gathers = "span" in (self.memory.names or ())
-        return frame.start_ns // SPAN_NS * SPAN_NS if gathers else frame.start_ns
+        return frame.start_ns // SPAN_NS * SPAN_NS if self.per_span else frame.start_ns
 
 
 NO_MEMORY: np.dtype[Any] = np.dtype([("none", "?")])
@@ -87,64 +171,29 @@ def levels(judged: Bools, *steps: tuple[int, Bools]) -> Codes:
 # --- spans -------------------------------------------------------------------------------------
 
 SPAN_NS = 300 * 10**9
-"""Length over which statistical scores are taken: readings of a card are correlated over minutes,
-and persistence over correlated windows is worth nothing (5 min is past the heatsink's time
-constant)."""
-LEAST_LOADED_SHARE = 0.5
-"""Share of its readings in a span in which a card must have been loaded and given a value to be
-judged on it."""
-LEAST_COVERED_SHARE = 0.5
-"""Share of a span for which there must be readings."""
+"""Length over which statistical scores are taken, see `span`."""
 
 
-def span_memory(*names: str) -> np.dtype[Any]:
-    """Memory for means over spans of the named values: sums, and the time that each was given."""
-    sums = [(name, "f8") for name in names]
-    given = [(_given_ns(name), "f8") for name in names]
-    return np.dtype([("span", "i8"), ("covered_ns", "f8"), *sums, *given])
+# --- counters ----------------------------------------------------------------------------------
 
 
-def _given_ns(name: str) -> str:
-    return f"{name}_given_ns"
+def grown(memory: Memory, name: str, now: Floats) -> Floats:
+    """(n,) growth of a counter since the last frame that gave it; `memory` is changed in place.
 
-
-def gather(
-    frame: Frame, memory: Memory, values: Mapping[str, Floats]
-) -> tuple[Memory, dict[str, Floats] | None]:
-    """Add a frame's loaded values to the span that it lies in.
-
-    Args:
-        frame: belongs to the span in which it begins; the one that reaches the span's end, or
-            passes it, ends it.
-        memory: of `span_memory` with the names of `values`.
-        values: (n,) means over loaded readings, NaN where not given.
-
-    Returns:
-        The new memory and, when the span ends with this frame, means over it by name, NaN for
-        cards that were not loaded enough in it.
+    `memory` holds the last value plus one under `name`, so that zeros mean that none was seen.
+    A counter that fell was reset, and what it shows has been counted since. NaN where there is
+    nothing to compare with.
     """
-    span = frame.start_ns // SPAN_NS
-    memory = memory.copy()
-    memory[memory["span"] != span] = np.zeros((), memory.dtype)
-    memory["span"] = span
-    length_ns = frame.end_ns - frame.start_ns
-    memory["covered_ns"] += np.where(frame.present, length_ns, 0)
-    loaded_ns = np.nan_to_num(frame.loaded_share) * length_ns
-    for name, column in values.items():
-        # A frame in which the card did not give the value must not pull its mean to zero.
-        given_ns = np.where(np.isnan(column), 0, loaded_ns)
-        memory[name] += np.nan_to_num(column) * given_ns
-        memory[_given_ns(name)] += given_ns
-    if frame.end_ns // SPAN_NS == span:
-        return memory, None
-    covered_ns = memory["covered_ns"]
-    covered = covered_ns >= LEAST_COVERED_SHARE * SPAN_NS
-    means = {}
-    for name in values:
-        given_ns = memory[_given_ns(name)]
-        enough = covered & (given_ns >= LEAST_LOADED_SHARE * covered_ns)
-        means[name] = np.where(enough, divided(memory[name], given_ns), np.nan)
-    return memory, means
+    before = memory[name] - 1
+    growth = np.where(now >= before, now - before, now)
+    memory[name] = np.where(np.isnan(now), memory[name], now + 1)
+    return np.where(before < 0, np.nan, growth)
+
+
+def span_of(frame: Frame) -> Span:
+    """The span that ends with a frame; a `per_span` detector is asked only when one does."""
+    assert frame.span is not None
+    return frame.span
 
 
 def nothing_judged(n: int) -> Score:

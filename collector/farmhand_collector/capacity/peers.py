@@ -1,10 +1,14 @@
-"""Comparing like with like: which cards are equals, and how far one lies below the others."""
+"""Comparing like with like: which cards are equals, and how far one lies from the others.
+
+A card is compared with the last span of each of its equals in which they worked, so that a small
+farm, or one whose jobs run one after the other, has peers at all.
+"""
 
 from collections.abc import Mapping
 
 import numpy as np
 
-from farmhand_collector.capacity.detector import DEGRADED, Score, levels
+from farmhand_collector.capacity.detector import DEGRADED, Score, levels, span_of
 from farmhand_collector.capacity.frame import Bools, Floats, Frame
 from farmhand_collector.capacity.statistics import (
     Groups,
@@ -24,17 +28,28 @@ third of that; a limit lowered on purpose lies further off."""
 AT_LIMIT_DUTY = 0.3
 """A card is at its power limit when it draws this share of it, or is held by it this share of the
 time. That is normal at full load."""
+HOT_CELSIUS, HOTTER_CELSIUS = 65.0, 10.0
+"""A die this warm, and this much warmer than equal cards, has a cooling of its own to blame; the
+place in the chassis makes up to 8 °C (Longhorn, datasets B)."""
 
 
 def same_kind(frame: Frame) -> Groups:
     """(n,) cards of equal model and memory form one group."""
-    memory_gib = np.nan_to_num(frame.values["memory_total_bytes"] / 2**30).round()
+    memory_gib = np.nan_to_num(_memory_bytes(frame) / 2**30).round()
     return grouped(frame.roster.kinds, memory_gib)
+
+
+def _memory_bytes(frame: Frame) -> Floats:
+    size = frame.values["memory_total_bytes"]
+    worked = frame.span.latest["memory_total_bytes"] if frame.span else size
+    for other in (worked, frame.facts["memory_total_bytes"]):
+        size = np.where(np.isnan(size), other, size)
+    return size
 
 
 def alike(frame: Frame) -> Groups:
     """(n,) cards of equal model, memory and about equal power limit in force form one group."""
-    limit_watts = np.nan_to_num(frame.values["power_limit_watts"])
+    limit_watts = np.nan_to_num(span_of(frame).latest["power_limit_watts"])
     return clustered(limit_watts, same_kind(frame), SAME_LIMIT_RATIO)
 
 
@@ -44,25 +59,40 @@ def at_power_limit(means: Mapping[str, Floats]) -> Bools:
     return drawn | (means["throttle_power_ratio"] >= AT_LIMIT_DUTY)
 
 
+def is_hot(frame: Frame) -> Bools:
+    """(n,) whether a card is hot, and hotter than its equals."""
+    celsius = span_of(frame).latest["core_temperature_celsius"]
+    usual = others_median(celsius, same_kind(frame))
+    hot: Bools = (celsius >= HOT_CELSIUS) & (celsius >= usual + HOTTER_CELSIUS)
+    return hot
+
+
 def compared(
-    values: Floats, groups: Groups, reference: Floats | None = None, *, least_shortfall: float
+    values: Floats,
+    groups: Groups,
+    fresh: Bools,
+    *,
+    least_shortfall: Floats | float,
+    reference: Floats | None = None,
 ) -> Score:
     """Score values against a reference, by default the median of the others of the group.
 
     Args:
-        values: (n,) positive, NaN where not given.
+        values: (n,) positive, the last of each card, NaN where none is known.
         groups: (n,) who is compared with whom.
-        reference: (n,) what each card should show, NaN where unknown.
+        fresh: (n,) whose value is new, and so to be judged.
         least_shortfall: share below the reference from which on it matters.
+        reference: (n,) what each card should show, NaN where unknown.
     """
     usual = others_median(values, groups) if reference is None else reference
     deviation = np.log(values / usual)
     sigma = pooled_sigma(deviation)
-    shortfall = 1 - values / usual
+    shortfall = np.where(fresh, 1 - values / usual, np.nan)
     stands_out = deviation <= -LEAST_SIGMAS * sigma
     level = levels(
-        ~np.isnan(deviation),
+        ~np.isnan(shortfall),
         (DEGRADED, stands_out & (shortfall >= least_shortfall)),
     )
-    evidence = {"value": values, "usual": usual, "shortfall": shortfall}
-    return Score(level, evidence, np.fmin(1 - shortfall, 1.0), lower_tail(deviation / sigma))
+    evidence = {"value": np.where(fresh, values, np.nan), "usual": usual, "shortfall": shortfall}
+    p_value = lower_tail(np.where(fresh, deviation, np.nan) / sigma)
+    return Score(level, evidence, np.clip(1 - shortfall, 0.0, 1.0), p_value)

@@ -33,9 +33,34 @@ class Roster(tuple[CardKey, ...]):
         return _codes((key.vendor, key.model) for key in self)
 
     @cached_property
+    def node_codes(self) -> Mapping[tuple[str, str], int]:
+        """The code of each node by site and host."""
+        codes: dict[tuple[str, str], int] = {}
+        for key in self:
+            codes.setdefault((key.site, key.host), len(codes))
+        return codes
+
+    @cached_property
     def nodes(self) -> NDArray[np.int64]:
         """(n,) one code for all cards of a node."""
-        return _codes((key.site, key.host) for key in self)
+        return np.array([self.node_codes[key.site, key.host] for key in self], np.int64)
+
+    @cached_property
+    def racks(self) -> NDArray[np.int64]:
+        """(n,) one code for all cards of a rack, -1 where none is told."""
+        codes = _codes((key.site, key.rack) for key in self)
+        codes[[not key.rack for key in self]] = -1
+        return codes
+
+    @cached_property
+    def sites(self) -> NDArray[np.int64]:
+        """(n,) one code for all cards of a site."""
+        return _codes(key.site for key in self)
+
+    @cached_property
+    def slots(self) -> NDArray[np.int64]:
+        """(n,) one code for all cards in a slot of the same name, whatever the node."""
+        return _codes(key.slot for key in self)
 
     @cached_property
     def by_model(self) -> Mapping[str, NDArray[np.intp]]:

@@ -3,14 +3,18 @@
 The order is align → score → pool over the fleet → persist → attribute; each stage is a function.
 """
 
-import math
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from farmhand_collector.capacity.attribution import NodeFinding, attribute
+from farmhand_collector.capacity.attribution import WideFinding, attribute
 from farmhand_collector.capacity.detector import (
+    ACTIONS,
+    CAUSES,
+    FAILING,
     LEVELS,
     LOST,
     NOT_JUDGED,
@@ -18,15 +22,13 @@ from farmhand_collector.capacity.detector import (
     UNKNOWN,
     Detector,
     Facts,
-    Score,
 )
 from farmhand_collector.capacity.detectors import all_detectors
-from farmhand_collector.capacity.frame import Bools, Codes, Frame
+from farmhand_collector.capacity.frame import Bools, Codes, Frame, Work, fitted_codes
+from farmhand_collector.capacity.span import gathered, with_load
 from farmhand_collector.capacity.state import State
-from farmhand_collector.capacity.statistics import discoveries
+from farmhand_collector.capacity.streaks import persisted
 
-FALSE_DISCOVERY_RATE = 0.01
-"""Accepted share of false ones among the statistical deviations found in one frame."""
 SILENT_NS = 120 * 10**9
 """A card not heard of for this long is unknown; agents speak each 10 s."""
 JUDGED_HOLDS_NS = 6 * 3600 * 10**9
@@ -42,13 +44,15 @@ class Raised(NamedTuple):
     delivered: float
     confidence: float
     values: dict[str, float]
+    cause: str
+    action: str
 
 
 class Verdicts(NamedTuple):
     """What is to be said of n cards after a frame.
 
     `findings` holds, per card that has any, the raised findings, the one that names the cause
-    first. Cards explained by a node finding are OK and point to it in `node`.
+    first. What several cards share is in `wide`, and no longer among their own.
     """
 
     end_ns: int
@@ -57,7 +61,9 @@ class Verdicts(NamedTuple):
     seen_ns: NDArray[np.int64]
     silent: Bools
     findings: dict[int, list[Raised]]
-    nodes: list[NodeFinding]
+    wide: list[WideFinding]
+    explained: dict[int, list[tuple[WideFinding, Raised]]]
+    """By card: what was taken from its own findings, and the wider ones that it went to."""
 
 
 def step(state: State, frame: Frame, facts: Facts) -> tuple[State, Verdicts]:
@@ -65,10 +71,16 @@ def step(state: State, frame: Frame, facts: Facts) -> tuple[State, Verdicts]:
     after = state.fitted(frame.roster)
     after.end_ns = frame.end_ns
     after.facts = dict(frame.facts)
-    after.paced = frame.paced
+    after.paced, after.late_until = frame.paced, frame.late_until
+    after.work = _main_work(state.work, frame)
     after.cards = after.cards.copy()
     after.cards["seen_ns"][frame.present] = frame.end_ns
+    # A job may tell its rate more seldom than frames end.
+    frame = replace(frame, work=after.work)
+    frame, after.spans = gathered(with_load(frame, facts), state.spans)
     for detector in all_detectors():
+        if detector.per_span and frame.span is None:
+            continue
         # A card that gives no value is NaN all the way; that is no mistake in arithmetic.
         with np.errstate(divide="ignore", invalid="ignore"):
             score, after.memories[detector.name] = detector.score(
@@ -76,60 +88,35 @@ def step(state: State, frame: Frame, facts: Facts) -> tuple[State, Verdicts]:
             )
         judged = score.level != NOT_JUDGED
         if judged.any():
-            _persist(after, detector, score, detector.window_start_ns(frame))
-        if detector.component == "compute":
-            after.cards["judged_ns"][judged] = frame.end_ns
-    return after, _conclude(after, frame)
+            before = after.streaks[detector.name]
+            after.streaks[detector.name] = persisted(before, detector, score, frame)
+        if detector.component == "compute" and frame.span is not None:
+            # What can be said of a card at rest says nothing of what it gives.
+            worked = frame.span.fresh | (frame.span.rate > 0)
+            after.cards["judged_ns"][judged & worked] = frame.end_ns
+    return after, _conclude(after, frame, facts)
 
 
-def _pool(score: Score) -> Codes:
-    """Levels that stand out over all cards that were tested together."""
-    if score.p_value is None:
-        return score.level
-    found = discoveries(score.p_value, FALSE_DISCOVERY_RATE)
-    return np.where((score.level > OK) & ~found, OK, score.level).astype(np.int8)
+def _main_work(before: Work, frame: Frame) -> Work:
+    """What each card last worked on, so that a frame without its report forgets nothing."""
+    told = frame.work.job > 0
+    n = len(told)
+    known = [fitted_codes(codes, n) for codes in (before.job, before.gang)]
+    job = np.where(told, frame.work.job, known[0])
+    gang = np.where(told, frame.work.gang, known[1])
+    used = set(job.tolist()) | set(gang.tolist())
+    names = {
+        code: name for code, name in {**before.names, **frame.work.names}.items() if code in used
+    }
+    return Work(frame.work.rate, job, gang, names)
 
 
-def _persist(state: State, detector: Detector, score: Score, start_ns: int) -> None:
-    """Count judged windows in a row; raise and clear each level by the detector's patience."""
-    level = _pool(score)
-    streak = state.streaks[detector.name].copy()
-    judged = (level != NOT_JUDGED)[:, np.newaxis]
-    reached = level[:, np.newaxis] >= LEVELS
-    run, raised = streak["run"], streak["raised"]
-    counted = np.where(reached, np.maximum(run, 0) + 1, np.minimum(run, 0) - 1)
-    run = np.where(judged, counted, run)
-    streak["since_ns"][reached & (run == 1) & ~raised] = start_ns
-    streak["raised"] = (run >= detector.raise_after) | (raised & (run > -detector.clear_after))
-    streak["run"] = run
-    bad = level > OK
-    streak["delivered"][bad] = np.nan if score.delivered is None else score.delivered[bad]
-    streak["confidence"][bad] = 1.0 if score.p_value is None else 1 - score.p_value[bad]
-    state.streaks[detector.name] = streak
-    _remember_evidence(state, detector, score, bad)
-
-
-def _remember_evidence(state: State, detector: Detector, score: Score, bad: Bools) -> None:
-    """Keep the values behind each bad window until the card is good for long enough."""
-    columns = [column[bad].tolist() for column in score.evidence.values()]
-    for card, *values in zip(np.flatnonzero(bad).tolist(), *columns, strict=True):
-        named = zip(score.evidence, values, strict=True)
-        known = {name: value for name, value in named if math.isfinite(value)}
-        state.evidence.setdefault(card, {})[detector.name] = known
-    streak = state.streaks[detector.name]
-    needless = (streak["run"][:, 0] < 0) & ~streak["raised"][:, 0]
-    for card in [card for card in state.evidence if needless[card]]:
-        state.evidence[card].pop(detector.name, None)
-        if not state.evidence[card]:
-            del state.evidence[card]
-
-
-def _conclude(state: State, frame: Frame) -> Verdicts:
+def _conclude(state: State, frame: Frame, facts: Facts) -> Verdicts:
     findings = _raised(state)
     silent = frame.end_ns - state.cards["seen_ns"] > SILENT_NS
     judged = _recently_judged(state)
     judged[list(findings)] = True
-    nodes = attribute(frame.roster, findings, judged & ~silent)
+    wide = attribute(frame.roster, findings, judged & ~silent, state.work, facts.groups)
     levels = np.zeros(len(frame), np.int8)
     for card, raised in findings.items():
         levels[card] = max((finding.level for finding in raised), default=OK)
@@ -147,8 +134,17 @@ def _conclude(state: State, frame: Frame) -> Verdicts:
         cards["seen_ns"].copy(),
         silent & (cards["seen_ns"] > 0),
         findings,
-        nodes,
+        wide,
+        _explained(wide),
     )
+
+
+def _explained(wide: Sequence[WideFinding]) -> dict[int, list[tuple[WideFinding, Raised]]]:
+    explained: dict[int, list[tuple[WideFinding, Raised]]] = {}
+    for one in wide:
+        for card, finding in one.shown:
+            explained.setdefault(card, []).append((one, finding))
+    return explained
 
 
 def _recently_judged(state: State) -> Bools:
@@ -161,18 +157,29 @@ def _raised(state: State) -> dict[int, list[Raised]]:
     """Raised findings by card; detectors come in the order in which they explain one another."""
     findings: dict[int, list[Raised]] = {}
     for detector in all_detectors():
-        streak = state.streaks[detector.name]
-        cards = np.flatnonzero(streak["raised"][:, 0])
-        rows = streak[cards]
-        # Whatever reaches a level reaches those below it, so the raised ones are the first.
-        worst = rows["raised"].sum(axis=1) - 1
+        streaks = state.streaks[detector.name]
+        at, worst = streaks.worst_raised()
+        cards, rows = streaks.cards[at], streaks.rows[at]
         since_ns = rows["since_ns"][np.arange(len(rows)), worst]
-        told = (LEVELS[worst], since_ns, rows["delivered"], rows["confidence"])
+        names = ("delivered", "confidence", "cause", "action")
+        told = [LEVELS[worst], since_ns, *(rows[name] for name in names)]
         of_cards = zip(cards.tolist(), *(column.tolist() for column in told), strict=True)
-        for card, level, since, delivered, confidence in of_cards:
-            values = state.evidence.get(card, {}).get(detector.name, {})
-            finding = Raised(detector, level, since, delivered, confidence, values)
+        for card, level, since, delivered, confidence, cause, action in of_cards:
+            values = streaks.evidence.get(card, {})
+            finding = Raised(
+                detector,
+                level,
+                since,
+                delivered,
+                confidence,
+                values,
+                detector.cause if cause < 0 else CAUSES[cause],
+                detector.action if action < 0 else ACTIONS[action],
+            )
             findings.setdefault(card, []).append(finding)
+    for raised in findings.values():
+        # What condemns a card names the cause, whatever else could explain what it shows.
+        raised.sort(key=lambda finding: finding.level < FAILING)
     return findings
 
 

@@ -1,12 +1,18 @@
-"""What each finding means in words, and what the keeper's hands do about it."""
+"""What each finding means in words, and what the keeper's hands do about it.
+
+One file in `meanings/` per finding, named by it, with a table for each language.
+"""
 
 import tomllib
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
+
+from farmhand_collector.catalogue.words import known_language
 
 
 class Meaning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -18,7 +24,7 @@ class Meaning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     title: str
     text: str
     brief: str
-    steps: list[str]
+    steps: tuple[str, ...]
 
     def sentence(self, values: Mapping[str, Any]) -> str:
         """The sentence with its values filled in."""
@@ -30,10 +36,22 @@ class Meaning(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @cache
 def meanings(language: str = "en") -> Mapping[str, Meaning]:
-    """All findings of the catalogue by id."""
-    text = files(__package__).joinpath("findings.toml").read_text(encoding="utf-8")
-    content = tomllib.loads(text)
-    return {
-        finding: msgspec.convert(languages[language], Meaning)
-        for finding, languages in content.items()
-    }
+    """All findings of the catalogue by id.
+
+    Raises:
+        UnknownLanguage: the catalogue is not written in it.
+    """
+    known_language(language)
+    folder = files(__package__).joinpath("meanings")
+    found = sorted(folder.iterdir(), key=lambda file: file.name)
+    return MappingProxyType(
+        {
+            file.name.removesuffix(".toml"): _meaning(file.read_text(encoding="utf-8"), language)
+            for file in found
+            if file.name.endswith(".toml")
+        }
+    )
+
+
+def _meaning(text: str, language: str) -> Meaning:
+    return msgspec.convert(tomllib.loads(text)[language], Meaning)

@@ -2,11 +2,18 @@
 
 import numpy as np
 
+from farmhand_collector.simulator.effects import Array
 from farmhand_collector.simulator.fleet import Fleet
-from farmhand_collector.simulator.physics import Array
 
 INNER_SLOT_KELVIN = 8.0
 """How much warmer the innermost slot breathes than one with free air."""
+
+HOT_RACK_KELVIN = 6.0
+"""How much warmer a cabinet with poor air is; larger farms have one in eight."""
+
+_HOT_RACK_OF = 8
+_FREE_AIR_CELSIUS = 24.0
+"""Room of a hot cabinet: it stands where the rest of the air is not the warmest."""
 
 _DAY_SECONDS = 86400.0
 _DAY_SWING_KELVIN = 1.5
@@ -23,6 +30,9 @@ class Air:
         self._rng = np.random.default_rng([seed, 3])
         racks = {node.rack for node in fleet.nodes}
         by_rack = dict(zip(sorted(racks), self._rng.uniform(21.0, 26.0, len(racks)), strict=True))
+        self.hot_racks = tuple(sorted(racks)[_HOT_RACK_OF - 1 :: _HOT_RACK_OF])
+        for rack in self.hot_racks:
+            by_rack[rack] = min(by_rack[rack], _FREE_AIR_CELSIUS) + HOT_RACK_KELVIN
         self._base = np.array([by_rack[node.rack] + 4.0 * node.height for node in fleet.nodes])
         self._slot = INNER_SLOT_KELVIN * np.array([card.crowding for card in fleet.cards])
         self._node_of_card = np.array([card.node for card in fleet.cards])

@@ -1,5 +1,6 @@
 """How batches reach the collector: late after an outage, some of them twice."""
 
+import heapq
 from collections import deque
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -29,6 +30,8 @@ class Delivery:
         self._duplicates = duplicates
         self._outages: list[_Outage] = []
         self._held: dict[str, deque[Batch]] = {}
+        self._late: list[tuple[float, int, Batch]] = []
+        self._late_batches = 0
 
     def add_outage(self, host: str, begin: float, end: float) -> None:
         """Cut a host off from one time to another."""
@@ -36,6 +39,13 @@ class Delivery:
 
     def deliver(self, batch: Batch) -> Iterator[Batch]:
         """What arrives when an agent has this batch to send: nothing, it, or it and old ones."""
+        while self._late and self._late[0][0] <= batch.time:
+            yield from self._once_or_twice(heapq.heappop(self._late)[2])
+        if batch.late_seconds:
+            self._late_batches += 1
+            due = batch.time + batch.late_seconds
+            heapq.heappush(self._late, (due, self._late_batches, batch))
+            return
         if self._is_cut_off(batch):
             self._held.setdefault(batch.host, deque()).append(batch)
             return

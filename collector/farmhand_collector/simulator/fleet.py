@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from farmhand_collector.simulator.models import MODELS, CardModel, Origin
+from farmhand_collector.simulator.models import MODELS, RARE_MODELS, CardModel, Origin
 
 SITE = "shed"
 
@@ -20,6 +20,7 @@ _SLOW_TAIL_SHARE = 0.015
 _IDLE_CARD_SHARE = 0.03
 _CAPPED_NODE_SHARE = 0.1
 _NARROW_SLOT_SHARE = 0.12
+_UNLOCKED_SHARE = 0.5
 
 
 class Profile(StrEnum):
@@ -78,8 +79,10 @@ class Card(NamedTuple):
     """One card in its slot.
 
     `crowding` is 0 for a slot with free air and 1 for the innermost. `slot_lanes` is what the
-    slot is wired for. `spare` cards get no work; `slow_tail` ones are healthy chips of the slow
-    end; `odd` ones differ from the rest of their node.
+    slot is wired for. `batch` names what was bought together. `unlocked` mining cards do what
+    their chips can, as long as the unlock of each boot works. `spare` cards get no work;
+    `slow_tail` ones are healthy chips of the slow end; `odd` ones differ from the rest of their
+    node.
     """
 
     card: str
@@ -95,6 +98,8 @@ class Card(NamedTuple):
     spare: bool
     slow_tail: bool
     odd: bool
+    batch: str
+    unlocked: bool
 
     @property
     def pcie_width_max(self) -> int:
@@ -131,16 +136,19 @@ def draw_fleet(cards: int, seed: int) -> Fleet:
     """
     if cards < 1:
         raise ValueError(f"{cards} cards, expected at least 1")
-    return _Purchase(cards, np.random.default_rng([seed, 1])).fleet()
+    return _Purchase(cards, seed).fleet()
 
 
 class _Purchase:
     """Fills racks with blocks of equal nodes until the cards are placed."""
 
-    def __init__(self, cards: int, rng: np.random.Generator) -> None:
+    def __init__(self, cards: int, seed: int) -> None:
         self._left = cards
+        rng = np.random.default_rng([seed, 1])
         self._block_cards = max(_BLOCK_CARDS, cards // _BLOCKS_AT_MOST)
         self._rng = rng
+        self._unlock_rng = np.random.default_rng([seed, 20])
+        self._batches = 0
         self._nodes: list[Node] = []
         self._cards: list[Card] = []
         self._rack_sizes = [0]
@@ -156,6 +164,7 @@ class _Purchase:
         return Fleet(tuple(self._nodes), tuple(self._cards))
 
     def _buy_block(self, model: CardModel) -> None:
+        self._batches += 1
         count = self._block_cards
         if self._left < 1.5 * count:
             count = self._left
@@ -190,8 +199,12 @@ class _Purchase:
             memory_gib=int(rng.choice([64, 128, 256])),
         )
         slot_lanes = _slot_lanes(model, rng)
+        unlocked = model.lock_ratio < 1.0 and self._unlock_rng.random() < _UNLOCKED_SHARE
         for position in range(count):
             self._add_card(model, position, count, slot_lanes)
+            self._cards[-1] = self._cards[-1]._replace(
+                unlocked=unlocked and not self._cards[-1].odd
+            )
         self._nodes.append(node)
 
     def _add_card(self, node_model: CardModel, position: int, count: int, slot_lanes: int) -> None:
@@ -203,7 +216,6 @@ class _Purchase:
         model = other if odd else node_model
         datacentre = model.origin is Origin.DATACENTRE
         maker = _REFERENCE_MAKER if datacentre else _MAKERS[int(rng.integers(len(_MAKERS)))]
-        crowding = np.sin(np.pi * (position + 0.5) / count) if count > 1 else 0.0
         self._cards.append(
             Card(
                 card=f"GPU-{uuid.UUID(bytes=rng.bytes(16), version=4)}",
@@ -214,23 +226,33 @@ class _Purchase:
                 serial=f"{rng.integers(10**12, 10**13)}" if datacentre else "",
                 vbios=_vbios(rng),
                 pci_address=f"00000000:{position * 16 + 1:02X}:00.0",
-                crowding=float(crowding),
+                crowding=_crowding(position, count),
                 slot_lanes=slot_lanes,
                 spare=bool(rng.random() < _IDLE_CARD_SHARE),
                 slow_tail=bool(rng.random() < _SLOW_TAIL_SHARE),
                 odd=odd,
+                batch=f"batch-{self._batches:02d}",
+                unlocked=False,
             )
         )
 
 
 def _kinds_in_turn(rng: np.random.Generator) -> list[CardModel]:
-    """Every kind once, origins taking turns so that a small farm is mixed as well."""
+    """Every kind once, rare ones last; origins take turns, so that small farms are mixed too."""
     kinds = [MODELS[int(index)] for index in rng.permutation(len(MODELS))]
     by_origin = {origin: [kind for kind in kinds if kind.origin is origin] for origin in Origin}
     deal: list[CardModel] = []
     while len(deal) < len(kinds):
         deal += [rest.pop() for rest in by_origin.values() if rest]
-    return deal
+    return [*deal, *RARE_MODELS]
+
+
+def _crowding(position: int, count: int) -> float:
+    """How far inside a row of cards a slot is, 0 at its ends."""
+    if count < 3:
+        return 0.5 * (count - 1)
+    inside, end = np.sin(np.pi * (np.array([position, 0]) + 0.5) / count)
+    return float((inside - end) / (1.0 - end))
 
 
 def _slot_lanes(model: CardModel, rng: np.random.Generator) -> int:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 MIB = 1024.0 * 1024.0
+GDDR6X_LIMIT_CELSIUS = 110.0
+"""Junction temperature at which GDDR6X is slowed down."""
 
 
 class Origin(StrEnum):
@@ -25,9 +27,12 @@ _REMAP = frozenset({"remapped_rows_total", "remap_pending", "remap_failed"})
 _ECC = frozenset({"ecc_corrected_total", "ecc_uncorrected_total"})
 _RETIRED = frozenset({"retired_pages_total"})
 _MEMORY_TEMPERATURE = frozenset({"memory_temperature_celsius", "memory_temperature_max_celsius"})
+_MEMORY_TRAFFIC = frozenset({"memory_bandwidth_bytes_per_second"})
 _LINK_BYTES = frozenset({"pcie_rx_bytes_per_second", "pcie_tx_bytes_per_second"})
 
-OPTIONAL_FIELDS = _FAN | _ENERGY | _REMAP | _ECC | _RETIRED | _MEMORY_TEMPERATURE | _LINK_BYTES
+OPTIONAL_FIELDS = (
+    _FAN | _ENERGY | _REMAP | _ECC | _RETIRED | _MEMORY_TEMPERATURE | _MEMORY_TRAFFIC | _LINK_BYTES
+)
 """Fields of `card` that only some kinds of card give."""
 
 
@@ -40,7 +45,8 @@ class CardModel:
     under a full load; `boost_clock_mhz` where it goes when the limit does not bind.
     `floor_power_watts` is drawn at load clocks with nothing to do. `full_temperature_celsius` is
     the die at the default limit, air at 25 °C, fan at 70 %. `lock_ratio` is the share of the
-    nominal throughput that the maker left in a mining card.
+    nominal throughput that the maker left in a mining card. `memory_rise_kelvin` is how far the
+    memory is above the heat sink in training, `memory_limit_celsius` where it is slowed down.
     """
 
     name: str
@@ -67,6 +73,8 @@ class CardModel:
     pcie_lanes: int
     fp16_tflops: float
     gives: frozenset[str]
+    memory_rise_kelvin: float = 14.0
+    memory_limit_celsius: float = 105.0
     lock_ratio: float = 1.0
     idles_on_slow_link: bool = True
 
@@ -74,6 +82,11 @@ class CardModel:
     def model(self) -> str:
         """The `model` tag: the driver's name without its vendor."""
         return self.name.removeprefix("NVIDIA ")
+
+    @property
+    def memory_bytes_per_second(self) -> float:
+        """Nominal memory traffic: two bits a pin in each cycle of the clock as drivers name it."""
+        return self.memory_bus_bits / 8.0 * self.memory_clock_max_mhz * 2e6
 
     @property
     def has_fan(self) -> bool:
@@ -145,6 +158,8 @@ _3080 = replace(
     memory_clock_load_mhz=9251.0,
     full_temperature_celsius=67.0,
     fp16_tflops=59.5,
+    memory_rise_kelvin=26.0,
+    memory_limit_celsius=GDDR6X_LIMIT_CELSIUS,
 )
 
 _3080_20G = replace(
@@ -171,6 +186,7 @@ _3090 = replace(
     memory_clock_load_mhz=9501.0,
     full_temperature_celsius=68.0,
     fp16_tflops=71.2,
+    memory_rise_kelvin=32.0,
 )
 
 _4090 = replace(
@@ -192,6 +208,8 @@ _4090 = replace(
     full_temperature_celsius=65.0,
     fp16_tflops=165.2,
     gives=_FAN | _ENERGY | _REMAP,
+    memory_rise_kelvin=20.0,
+    memory_limit_celsius=GDDR6X_LIMIT_CELSIUS,
 )
 
 _4090_48G = replace(
@@ -321,6 +339,7 @@ _A100_SXM = replace(
     pcie_generation=4,
     fp16_tflops=312.0,
     gives=_ENERGY | _ECC | _REMAP | _MEMORY_TEMPERATURE | _LINK_BYTES,
+    memory_limit_celsius=95.0,
 )
 
 _A100_PCIE = replace(
@@ -335,6 +354,66 @@ _A100_PCIE = replace(
     memory_clock_load_mhz=1512.0,
     memory_clock_idle_mhz=1512.0,
     full_temperature_celsius=60.0,
+)
+
+_H100_PCIE = replace(
+    _A100_PCIE,
+    name="NVIDIA H100 PCIe",
+    device_id="10de:2331",
+    core_count=14592,
+    memory_mib=81559,
+    power_limit_watts=350.0,
+    idle_power_watts=47.0,
+    floor_power_watts=80.0,
+    core_clock_max_mhz=1755.0,
+    boost_clock_mhz=1755.0,
+    sustained_clock_mhz=1440.0,
+    pcie_generation=5,
+    fp16_tflops=756.0,
+    gives=_A100_PCIE.gives | _MEMORY_TRAFFIC,
+    memory_clock_max_mhz=1593.0,
+    memory_clock_load_mhz=1593.0,
+    memory_clock_idle_mhz=1593.0,
+)
+
+_V100_SXM2 = replace(
+    _A100_SXM,
+    name="Tesla V100-SXM2-16GB",
+    device_id="10de:1db1",
+    core_count=5120,
+    memory_mib=16384,
+    memory_bus_bits=4096,
+    bar1_mib=16384,
+    power_limit_watts=300.0,
+    idle_power_watts=42.0,
+    floor_power_watts=70.0,
+    core_clock_max_mhz=1530.0,
+    boost_clock_mhz=1530.0,
+    sustained_clock_mhz=1365.0,
+    idle_clock_mhz=135.0,
+    memory_clock_max_mhz=877.0,
+    memory_clock_load_mhz=877.0,
+    memory_clock_idle_mhz=877.0,
+    full_temperature_celsius=62.0,
+    pcie_generation=3,
+    fp16_tflops=125.0,
+    gives=_ENERGY | _ECC | _RETIRED | _MEMORY_TEMPERATURE,
+)
+
+_P102_100_10G = replace(
+    _P104_100,
+    name="NVIDIA P102-100",
+    device_id="10de:1b07",
+    core_count=3200,
+    memory_mib=10240,
+    memory_bus_bits=320,
+    power_limit_watts=250.0,
+    idle_power_watts=9.0,
+    floor_power_watts=55.0,
+    sustained_clock_mhz=1680.0,
+    memory_clock_max_mhz=5505.0,
+    memory_clock_load_mhz=5005.0,
+    fp16_tflops=10.8,
 )
 
 MODELS: tuple[CardModel, ...] = (
@@ -352,3 +431,7 @@ MODELS: tuple[CardModel, ...] = (
     _A100_SXM,
     _A100_PCIE,
 )
+"""Kinds that every farm of this sort has some of."""
+
+RARE_MODELS: tuple[CardModel, ...] = (_H100_PCIE, _V100_SXM2, _P102_100_10G)
+"""Kinds that only a large farm has."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from farmhand_collector.simulator.farm import DEFAULT_SPAN_SECONDS, Farm
+from farmhand_collector.simulator.planting import NONE
 from farmhand_collector.simulator.reports import Batch
 
 DEFAULT_HISTORY_SECONDS = 3600.0
@@ -130,6 +131,7 @@ def run(
     *,
     start: float | None = None,
     span_seconds: float = DEFAULT_SPAN_SECONDS,
+    harmless: str = NONE,
 ) -> None:
     """Simulate a farm and post it until `stop`; without one, until SIGTERM or SIGINT.
 
@@ -144,7 +146,7 @@ def run(
     if stop is None:
         stop = _stop_on_signal()
     begin = time.time() - history_seconds if start is None else start
-    farm = Farm(cards, seed, faults, begin, span_seconds=span_seconds)
+    farm = Farm(cards, seed, faults, begin, span_seconds=span_seconds, harmless=harmless)
     wire = Wire(url, token, stop)
     try:
         post(farm, wire, stop)

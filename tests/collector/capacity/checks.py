@@ -1,12 +1,14 @@
 """What every detector must hold to; called with each of them by `test_detectors`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from farmhand_collector.capacity.detector import (
+    ACTIONS,
+    CAUSES,
     NOT_JUDGED,
     OK,
     Detector,
@@ -15,32 +17,23 @@ from farmhand_collector.capacity.detector import (
 )
 from farmhand_collector.capacity.frame import NO_READING, READ_OK, Event, Frame
 from farmhand_collector.capacity.roster import Roster
+from farmhand_collector.capacity.span import Spans, gathered
 from farmhand_collector.catalogue.findings import meanings
 from farmhand_collector.report import evidence
 from tests.collector.capacity.farm import (
     FACTS,
     FARM,
-    FAULTS,
     HEALTHY,
     SICK,
     Array,
     cards,
-    faulty,
     frame,
     fresh_memory,
     scored,
+    stories,
 )
 
-CAUSES = {
-    *("thermal", "power", "link", "memory", "compute"),
-    *("driver", "identity", "host", "workload", "unreachable"),
-}
 COMPONENTS = {"compute", "bandwidth", "memory", "link", None}
-ACTIONS = {
-    *("reseat", "swap-riser", "check-power-cable", "clean-fan", "repaste", "repad", "reball"),
-    *("reflash-vbios", "move-slot", "derate", "rerun-probe", "look-at-node", "look-at-job"),
-    "retire",
-}
 
 Check = Callable[[Detector], None]
 
@@ -80,9 +73,20 @@ def reordered(seen: Frame, order: Array) -> Frame:
         values={name: column[order] for name, column in seen.values.items()},
         loaded={name: column[order] for name, column in seen.loaded.items()},
         loaded_share=seen.loaded_share[order],
-        facts={name: column[order] for name, column in seen.facts.items()},
+        facts=_picked(seen.facts, order),
         events=tuple(event._replace(card=place[event.card]) for event in seen.events),
+        work=seen.work._replace(
+            rate=seen.work.rate[order], job=seen.work.job[order], gang=seen.work.gang[order]
+        ),
+        host=_picked(seen.host, order),
+        probe=_picked(seen.probe, order),
+        booted=seen.booted[order],
+        late=seen.late[order],
     )
+
+
+def _picked(columns: Mapping[str, Array], order: Array) -> dict[str, Array]:
+    return {name: column[order] for name, column in columns.items()}
 
 
 def assert_same(one: Score, other: Score, order: Array | None = None) -> None:
@@ -144,12 +148,14 @@ def check_new_cards_may_join(detector: Detector) -> None:
 
     joined = scored(detector, [*before, *(frame(number, many) for number in range(2, 5))])
 
-    assert joined.scores[-1].level.tolist() == [OK] * 16
+    level = joined.scores[-1].level
+    assert set(level.tolist()) in ({OK}, {NOT_JUDGED})
 
 
 def check_memory_is_not_changed_in_place(detector: Detector) -> None:
     """Scoring is pure: the memory, the frame's columns and the facts stay as they are."""
-    for seen in (*random_frames(3), faulty(detector.name)):
+    for seen in (*random_frames(3), stories()[detector.name]()[-1]):
+        seen, _ = gathered(seen, Spans())
         memory = fresh_memory(detector, len(seen))
         memory_before, values_before = memory.tobytes(), _bytes(seen)
 
@@ -199,8 +205,7 @@ def _healthy() -> Sequence[tuple[int, dict[str, Any]]]:
 
 def check_the_fault_is_seen(detector: Detector) -> None:
     """A frame that shows its fault is bad for the sick card and for no other."""
-    # The frame before is good, so that there is something to fall from.
-    level = scored(detector, [frame(0), faulty(detector.name, 1)]).scores[-1].level
+    level = scored(detector, stories()[detector.name]()).scores[-1].level
 
     assert np.flatnonzero(level > OK).tolist() == [SICK]
 
@@ -216,7 +221,7 @@ def check_its_words_are_those_of_the_farm(detector: Detector) -> None:
 
 def check_its_finding_renders_from_its_evidence(detector: Detector) -> None:
     """The catalogue's sentence is filled from what the detector gives, not from the brief."""
-    score = scored(detector, [frame(0), faulty(detector.name, 1)]).scores[-1]
+    score = scored(detector, stories()[detector.name]()).scores[-1]
     values = {name: float(column[SICK]) for name, column in score.evidence.items()}
     meaning = meanings()[detector.name]
 
@@ -247,7 +252,7 @@ def check_shares_are_shares(detector: Detector) -> None:
 
 def check_there_is_a_fault_for_it(detector: Detector) -> None:
     """The examples hold a fault for each detector, so that every check here means something."""
-    assert detector.name in FAULTS
+    assert detector.name in stories()
 
 
 ALL_CHECKS: tuple[Check, ...] = tuple(

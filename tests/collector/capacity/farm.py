@@ -1,6 +1,9 @@
 """Frames of a small farm in which one card has a fault, built by hand."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, partial
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,14 +12,19 @@ from numpy.typing import NDArray
 from farmhand_agent.reading import Kind, fields_of
 from farmhand_collector.capacity.detector import SPAN_NS, Detector, Facts, Memory, Score
 from farmhand_collector.capacity.frame import (
+    HOST_FIELDS,
+    LOADED,
     LOADED_RATIO,
+    MARKS,
     READ_LOST,
     READ_OK,
     READ_UNREADABLE,
     Event,
     Frame,
+    Work,
 )
 from farmhand_collector.capacity.roster import CardKey, Roster
+from farmhand_collector.capacity.span import Spans, gathered, with_load
 from farmhand_collector.capacity.state import State
 from farmhand_collector.capacity.step import Verdicts, step
 
@@ -80,6 +88,12 @@ def frame(
     read: Array | int = READ_OK,
     events: Sequence[Event] = (),
     width_max: float = 16.0,
+    work: Work | None = None,
+    facts: Mapping[str, Array | float] | None = None,
+    host: Mapping[str, Array | float] | None = None,
+    probe: Mapping[str, Array | float] | None = None,
+    booted: Array | bool = False,
+    late: Array | float = 0.0,
     **changed: Array | float,
 ) -> Frame:
     """The frame of a number; all cards are healthy and loaded except for what is changed.
@@ -96,19 +110,38 @@ def frame(
         )
     use = columns["utilization_ratio"]
     loaded = use >= LOADED_RATIO
-    facts = {name: np.full(n, np.nan) for name in _numbers("card_info")}
-    facts["pcie_width_max"] = np.full(n, width_max)
+    known: dict[str, Array | float] = dict.fromkeys((*_numbers("card_info"), *MARKS), np.nan)
+    known |= {"pcie_width_max": width_max, **(facts or {})}
     return Frame(
         start_ns=start_ns,
         end_ns=start_ns + length_ns,
         roster=roster,
         read=read,
         values=columns,
-        loaded={name: np.where(loaded, column, np.nan) for name, column in columns.items()},
+        loaded={name: np.where(loaded, columns[name], np.nan) for name in LOADED},
         loaded_share=np.where(np.isnan(use), np.nan, loaded),
-        facts=facts,
+        facts=_columns(known, n),
         events=tuple(events),
+        work=work or Work.none(n),
+        host=_columns(dict.fromkeys(HOST_FIELDS, np.nan) | dict(host or {}), n),
+        probe=_columns(dict.fromkeys(_numbers("probe"), np.nan) | dict(probe or {}), n),
+        booted=np.broadcast_to(np.asarray(booted, bool), n).copy(),
+        late=np.broadcast_to(np.asarray(late, float), n).copy(),
     )
+
+
+def _columns(values: Mapping[str, Array | float], n: int) -> dict[str, Array]:
+    return {
+        name: np.broadcast_to(np.asarray(value, float), n).copy() for name, value in values.items()
+    }
+
+
+def working(rate: Array | float, job: Array | int = 1, gang: Array | int = 0, n: int = 16) -> Work:
+    """What jobs tell: rates, and numbers that stand for names of jobs and gangs."""
+    rates = np.broadcast_to(np.asarray(rate, float), n).copy()
+    jobs, gangs = (np.broadcast_to(np.asarray(c, np.int64), n).copy() for c in (job, gang))
+    names = {code: f"name {code}" for code in {*jobs.tolist(), *gangs.tolist()} - {0}}
+    return Work(rates, jobs, gangs, names)
 
 
 def _numbers(measurement: str) -> list[str]:
@@ -141,6 +174,25 @@ FAULTS: Mapping[str, Mapping[str, Any]] = {
 """For each detector, how a frame shows the fault that it is there to find."""
 
 
+Story = Callable[[], list[Frame]]
+"""Frames of which the last shows a fault of the sick card, and no other card shows any."""
+
+
+@cache
+def stories() -> Mapping[str, Story]:
+    """A story for each detector: those of `FAULTS`, and those of the modules `stories_*`."""
+    told: dict[str, Story] = {name: partial(_fallen, name) for name in FAULTS}
+    for module in iter_modules(__import__(__package__, fromlist=["_"]).__path__):
+        if module.name.startswith("stories_"):
+            told |= import_module(f"{__package__}.{module.name}").STORIES
+    return told
+
+
+def _fallen(name: str) -> list[Frame]:
+    # The frame before is good, so that there is something to fall from.
+    return [frame(0), faulty(name, 1)]
+
+
 def faulty(detector: str, number: int = 0) -> Frame:
     """A frame in which the sick card shows the fault of a detector."""
     return frame(number, **FAULTS[detector])
@@ -161,8 +213,11 @@ def fresh_memory(detector: Detector, n: int) -> Memory:
 def scored(detector: Detector, frames: Sequence[Frame], facts: Facts = FACTS) -> Scored:
     """Let a detector see frames one after another, as `step` does."""
     memory = fresh_memory(detector, len(frames[0]))
-    scores = []
-    for seen in frames:
+    scores, spans = [], Spans()
+    for framed in frames:
+        seen, spans = gathered(with_load(framed, facts), spans)
+        if detector.per_span and seen.span is None:
+            continue
         grown = fresh_memory(detector, len(seen))
         grown[: len(memory)] = memory
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -249,12 +249,13 @@ class TestThrottleHardware:
 
         assert levels("throttle_hardware", shown) == [OK, OK]
 
-    def test_the_power_brake_counts_whatever_the_heat(self) -> None:
-        """The supply pulls it."""
-        hot = at(SICK, 0.4, 0.0)
-        shown = frame(0, throttle_brake_ratio=hot, throttle_thermal_ratio=hot)
+    def test_a_slowdown_from_the_power_brake_is_not_told_twice(self) -> None:
+        """It has a finding of its own, which speaks of the supply."""
+        braked = at(SICK, 0.4, 0.0)
+        shown = frame(0, throttle_brake_ratio=braked, throttle_hardware_ratio=braked)
 
-        assert levels("throttle_hardware", shown) == [DEGRADED, OK]
+        assert levels("throttle_hardware", shown) == [OK, OK]
+        assert levels("power_brake", shown) == [DEGRADED, OK]
 
     @pytest.mark.parametrize("missing", [{"throttle_hardware_ratio": np.nan}, IDLE])
     def test_a_card_without_load_or_without_the_value_is_not_judged(

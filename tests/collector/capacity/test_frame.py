@@ -1,7 +1,7 @@
 """Framing, beside a twin made of dictionaries."""
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -14,13 +14,17 @@ from hypothesis import strategies as st
 from farmhand_agent.reading import Kind, Reading, Value, fields_of
 from farmhand_collector.block import block_of
 from farmhand_collector.capacity.frame import (
+    HOST_FIELDS,
+    LOADED,
     LOADED_RATIO,
+    MARKS,
     NO_READING,
     READ_LOST,
     READ_OK,
     READ_UNREADABLE,
     Frame,
     Framer,
+    code_of,
 )
 
 SECOND = 10**9
@@ -94,7 +98,12 @@ def plain(frame: Frame) -> Plain:
     columns = {f"value.{name}": column.tolist() for name, column in frame.values.items()}
     columns |= {f"loaded.{name}": column.tolist() for name, column in frame.loaded.items()}
     columns |= {f"fact.{name}": column.tolist() for name, column in frame.facts.items()}
+    columns |= {f"host.{name}": column.tolist() for name, column in frame.host.items()}
+    columns |= {f"probe.{name}": column.tolist() for name, column in frame.probe.items()}
     columns["loaded_share"] = frame.loaded_share.tolist()
+    columns["rate"] = frame.work.rate.tolist()
+    columns["job"], columns["gang"] = frame.work.job.tolist(), frame.work.gang.tolist()
+    columns["booted"], columns["late"] = frame.booted.tolist(), frame.late.tolist()
     return Plain(
         frame.start_ns,
         frame.end_ns,
@@ -123,6 +132,7 @@ class Twin:
         self.roster: list[tuple[str, ...]] = []
         self.facts: dict[int, dict[str, float]] = defaultdict(dict)
         self.open: dict[int, list[tuple[int, Reading]]] = {}
+        self.late: Counter[tuple[str, ...]] = Counter()
 
     def frames(self, readings: Sequence[Reading]) -> Iterator[Plain]:
         """All frames of these readings."""
@@ -142,18 +152,39 @@ class Twin:
 
     def _take(self, reading: Reading, first_open: int) -> None:
         number = reading.time_ns // EVERY_NS
-        if reading.measurement == "card_event":
+        if reading.measurement in ("card_event", "host_event"):
             number = max(number, first_open)
         if number >= first_open:
-            index = self._index(reading) if reading.measurement.startswith("card") else -1
+            index = self._index(reading) if "slot" in reading.tags else -1
             self.open.setdefault(number, []).append((index, reading))
+        elif reading.measurement == "card":
+            self.late[_key(reading)] += 1
 
     def _index(self, reading: Reading) -> int:
-        names = ("site", "rack", "host", "slot", "card", "vendor", "model")
-        key = tuple(reading.tags.get(name, "") for name in names)
+        key = _key(reading)
         if key not in self.roster:
             self.roster.append(key)
         return self.roster.index(key)
+
+    def _beside(self, rows: Sequence[tuple[int, Reading]]) -> dict[str, list[float]]:
+        """What jobs, nodes and probes told."""
+        of: dict[str, list[tuple[int, Reading]]] = defaultdict(list)
+        for index, reading in rows:
+            of[reading.measurement].append((index, reading))
+        n = range(len(self.roster))
+        hosts = [reading for _, reading in of["host"]]
+        columns = {f"host.{name}": [mean(hosts, name)] * len(n) for name in HOST_FIELDS}
+        columns |= {
+            f"probe.{name}": [last([r for at, r in of["probe"] if at == i], name) for i in n]
+            for name in fields_of("probe")
+        }
+        works = [main_work([r for at, r in of["work"] if at == i]) for i in n]
+        columns["rate"], columns["job"], columns["gang"] = (
+            [work[at] for work in works] for at in range(3)
+        )
+        columns["booted"] = [float(bool(of["host_event"]))] * len(n)
+        columns["late"] = [float(self.late[key]) for key in self.roster]
+        return columns
 
     def _frame(self, number: int, rows: Sequence[tuple[int, Reading]]) -> Plain:
         by_card: dict[int, list[Reading]] = defaultdict(list)
@@ -162,6 +193,7 @@ class Twin:
                 by_card[index].append(reading)
             elif reading.measurement == "card_info":
                 told = {k: float(v) for k, v in reading.fields.items() if k in FACTS}
+                told |= {k: code_of(v) for k, v in reading.fields.items() if k in MARKS}
                 self.facts[index] |= told
         for readings in by_card.values():
             readings.sort(key=lambda reading: reading.time_ns)
@@ -174,10 +206,12 @@ class Twin:
         columns = {f"value.{name}": [mean(by_card[i], name) for i in n] for name in GAUGES}
         columns |= {f"value.{name}": [highest(by_card[i], name) for i in n] for name in PEAKS}
         columns |= {f"value.{name}": [last(by_card[i], name) for i in n] for name in COUNTERS}
-        columns |= {f"loaded.{name}": [mean(by_card[i], name, True) for i in n] for name in GAUGES}
+        columns |= {f"loaded.{name}": [mean(by_card[i], name, True) for i in n] for name in LOADED}
         columns |= {
-            f"fact.{name}": [self.facts[i].get(name, math.nan) for i in n] for name in FACTS
+            f"fact.{name}": [self.facts[i].get(name, math.nan) for i in n]
+            for name in (*FACTS, *MARKS)
         }
+        columns |= self._beside(rows)
         columns["loaded_share"] = [loaded_share(by_card[i]) for i in n]
         read = [
             STATES.get(str(by_card[i][-1].fields.get("state")), READ_OK)
@@ -189,13 +223,37 @@ class Twin:
             (i, at, *(str(r.fields.get(f, "")) for f in ("kind", "code", "text")))
             for at, _, i, r in events
         ]
+        self.late.clear()
         start_ns = number * EVERY_NS
         return Plain(
             start_ns, start_ns + EVERY_NS, list(self.roster), read, columns, events_told, self.paced
         )
 
 
+def _key(reading: Reading) -> tuple[str, ...]:
+    names = ("site", "rack", "host", "slot", "card", "vendor", "model")
+    return tuple(reading.tags.get(name, "") for name in names)
+
+
 FACTS = [name for name, f in fields_of("card_info").items() if f.kind is not Kind.TEXT]
+
+
+def main_work(readings: Sequence[Reading]) -> tuple[float, int, int]:
+    """Rate, job and gang of the job that was told of most."""
+    lanes: dict[tuple[str, str], list[Reading]] = defaultdict(list)
+    for reading in readings:
+        lanes[str(reading.fields["job"]), reading.tags["lane"]].append(reading)
+    jobs = sorted({job for job, _ in lanes}, key=lambda job: code_of(f"{job}\n"))
+    if not jobs:
+        return math.nan, 0, 0
+    count = {job: sum(len(told) for (of, _), told in lanes.items() if of == job) for job in jobs}
+    chosen = max(jobs, key=lambda job: (count[job], jobs.index(job)))
+    rates = [
+        sum(float(r.fields["rate"]) for r in told) / len(told)
+        for (job, _), told in lanes.items()
+        if job == chosen
+    ]
+    return sum(rates), code_of(f"{chosen}\n"), code_of(f"gang of {chosen}")
 
 
 def weight(reading: Reading) -> float:
@@ -233,6 +291,7 @@ def loaded_share(readings: Sequence[Reading]) -> float:
     return sum(weight(r) for r in told if is_loaded(r)) / total if total else math.nan
 
 
+HOST = {"site": "barn", "host": "shelf"}
 card_fields = st.fixed_dictionaries(
     {"samples": st.just(10.0)},
     optional={
@@ -251,13 +310,40 @@ readings = st.one_of(
     st.builds(lambda at, slot, fields: card(at, slot, **fields), seconds, slots, card_fields),
     st.builds(event, seconds, slots, st.sampled_from(["79", "13"])),
     st.builds(
-        lambda at, slot, width: info(at, slot, pcie_width_max=width),
+        lambda at, slot, width, driver: info(at, slot, pcie_width_max=width, driver=driver),
         seconds,
         slots,
         st.sampled_from([8.0, 16.0]),
+        st.sampled_from(["535.1", "580.2"]),
     ),
     st.builds(pulse, seconds),
-    st.builds(lambda at: Reading("host", {"host": "shelf"}, {"load1": 1.0}, at * SECOND), seconds),
+    st.builds(
+        lambda at, celsius: Reading(
+            "host", HOST, {"inlet_temperature_celsius": celsius}, at * SECOND
+        ),
+        seconds,
+        st.sampled_from([20.0, 30.0]),
+    ),
+    st.builds(lambda at: Reading("host_event", HOST, {"kind": "boot"}, at * SECOND), seconds),
+    st.builds(
+        lambda at, slot, lane, job, rate: Reading(
+            "work",
+            tags(slot) | {"lane": lane},
+            {"rate": rate, "job": job, "gang": f"gang of {job}"},
+            at * SECOND,
+        ),
+        seconds,
+        slots,
+        st.sampled_from(["0", "1"]),
+        st.sampled_from(["train", "serve"]),
+        st.sampled_from([3.0, 4.5]),
+    ),
+    st.builds(
+        lambda at, slot, flops: Reading("probe", tags(slot), {"fp16_flops": flops}, at * SECOND),
+        seconds,
+        slots,
+        st.sampled_from([1e12, 2e12]),
+    ),
 )
 arrivals = st.lists(readings, max_size=25)
 
@@ -289,7 +375,7 @@ def test_frames_do_not_depend_on_how_rows_are_batched(
 @given(arrivals, st.data())
 def test_framing_goes_on_from_a_checkpoint(arrived: list[Reading], data: st.DataObject) -> None:
     """Restored from the last frame and fed again from the oldest waiting row, it loses nothing."""
-    arrived = [r for r in arrived if r.measurement != "card_event"]
+    arrived = [r for r in arrived if r.measurement not in ("card_event", "host_event")]
     cut = data.draw(st.integers(0, len(arrived)))
     framer = Framer(EVERY_NS, LAG_NS)
     before = framed(arrived[:cut], framer=framer)
@@ -298,7 +384,15 @@ def test_framing_goes_on_from_a_checkpoint(arrived: list[Reading], data: st.Data
     if before:
         last = before[-1]
         watermark_ns = last.end_ns + LAG_NS
-        restored = Framer(EVERY_NS, LAG_NS, last.roster, watermark_ns, last.facts, paced=last.paced)
+        restored = Framer(
+            EVERY_NS,
+            LAG_NS,
+            last.roster,
+            watermark_ns,
+            last.facts,
+            paced=last.paced,
+            late_until=last.late_until,
+        )
     else:
         restored = Framer(EVERY_NS, LAG_NS)
 

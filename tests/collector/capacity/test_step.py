@@ -1,5 +1,6 @@
 """From scores to verdicts: persistence, silence, idleness, time, attribution, memory."""
 
+import zlib
 from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
@@ -80,25 +81,35 @@ class TestPersistence:
 
     def test_a_level_needs_as_many_windows_as_any_other(self) -> None:
         """One worse window among watched ones makes no worse verdict."""
-        duties = [0.1, 0.1, 0.5, 0.1, 0.5, 0.5]
+        duties = [0.0, 0.1, 0.1, 0.5, 0.1, 0.5, 0.5]
 
         after = states(hot(number, duty) for number, duty in enumerate(duties))
 
-        assert after == [OK, WATCH, WATCH, WATCH, WATCH, DEGRADED]
+        assert after == [OK, OK, WATCH, WATCH, WATCH, WATCH, DEGRADED]
+
+    def test_a_card_that_was_never_good_is_watched_at_once(self) -> None:
+        """There is nothing to be patient for; one good window ends it."""
+        assert states(hot(number, duty) for number, duty in enumerate([0.5, 0.0])) == [WATCH, OK]
+
+    def test_a_window_as_long_as_several_counts_for_them(self) -> None:
+        """A reading may tell of a run that took a quarter of an hour."""
+        run = frame(1, **{**FAULTS["throttle_thermal"], "window_seconds": 900.0})
+
+        assert states([frame(0), run]) == [OK, DEGRADED]
 
     def test_a_level_is_left_as_slowly_as_any_other(self) -> None:
         """A fault at the border of two levels does not change its verdict each window."""
-        duties = [0.5, 0.5, *[0.1, 0.5] * 4, *[0.1] * 6]
+        duties = [0.0, 0.5, 0.5, *[0.1, 0.5] * 4, *[0.1] * 6]
 
         after = states(hot(number, duty) for number, duty in enumerate(duties))
 
-        assert after == [OK, *[DEGRADED] * 14, WATCH]
+        assert after == [OK, OK, *[DEGRADED] * 14, WATCH]
 
     def test_evidence_of_a_blip_is_not_kept(self) -> None:
         """What raised nothing and passed leaves no trace in the state."""
         *_, (state, _) = stepped([frame(0), hot(1, 0.5), frame(2)])
 
-        assert state.evidence == {}
+        assert not any(streaks.evidence for streaks in state.streaks.values())
 
     def test_evidence_tells_of_the_last_bad_window(self) -> None:
         """The figures are those of now, not of the day it began."""
@@ -236,8 +247,8 @@ class TestNodes:
         """No board is pulled: the cards are fine and point to the node."""
         verdicts = judged([frame(0), *(hot(number, 0.5, range(4, 8)) for number in (1, 2))])
 
-        (node,) = verdicts.nodes
-        assert (node.site, node.host) == ("barn", "node-1")
+        (node,) = verdicts.wide
+        assert (node.site, node.name) == ("barn", "node-1")
         assert {found.detector.name for found in node.raised} == {"throttle_thermal"}
         assert node.cards == (4, 5, 6, 7)
         assert verdicts.state.tolist() == [OK] * 16
@@ -247,7 +258,7 @@ class TestNodes:
         """Half a node is no node."""
         verdicts = judged([frame(0), *(hot(number, 0.5, range(4, 6)) for number in (1, 2))])
 
-        assert verdicts.nodes == []
+        assert verdicts.wide == []
         assert [verdicts.state[card] for card in (4, 5)] == [DEGRADED, DEGRADED]
 
     def test_cards_that_cannot_show_it_do_not_count(self) -> None:
@@ -260,7 +271,7 @@ class TestNodes:
             for number in range(2)
         ]
 
-        (node,) = judged(frames).nodes
+        (node,) = judged(frames).wide
 
         assert node.cards == (0, 1, 2, 3)
 
@@ -270,7 +281,7 @@ class TestNodes:
 
         verdicts = judged([frame(0), frame(1, read=read)])
 
-        assert verdicts.nodes == []
+        assert verdicts.wide == []
         assert verdicts.state.tolist().count(LOST) == 4
 
     def test_a_node_finding_stays_through_a_frame_without_readings(self) -> None:
@@ -284,7 +295,7 @@ class TestNodes:
 
         verdicts = judged([*frames, blip])
 
-        assert [node.cards for node in verdicts.nodes] == [(4, 5, 6, 7)]
+        assert [node.cards for node in verdicts.wide] == [(4, 5, 6, 7)]
         assert verdicts.state.tolist() == [OK] * 16
 
     def test_nodes_of_one_name_at_two_sites_are_two(self) -> None:
@@ -297,7 +308,7 @@ class TestNodes:
 
         verdicts = judged([frame(number, farm, throttle_thermal_ratio=heat) for number in range(3)])
 
-        assert verdicts.nodes == []
+        assert verdicts.wide == []
 
 
 def same(one: Verdicts, other: Verdicts) -> bool:
@@ -307,6 +318,11 @@ def same(one: Verdicts, other: Verdicts) -> bool:
 
 def _plain(verdicts: Verdicts) -> list[Any]:
     return [v.tolist() if isinstance(v, np.ndarray) else v for v in verdicts]
+
+
+def summed(content: bytes) -> bytes:
+    """With the checksum that goes before a saved state."""
+    return zlib.crc32(content).to_bytes(4) + content
 
 
 class TestState:
@@ -345,7 +361,7 @@ class TestState:
 
         assert restored.to_bytes() == saved
         assert restored.roster == state.roster
-        assert len(fields(State)) == 8  # whoever adds a field saves it
+        assert len(fields(State)) == 10  # whoever adds a field saves it
 
     def test_a_new_state_can_be_saved(self) -> None:
         """A collector may stop before it has heard anything."""
@@ -384,7 +400,7 @@ class TestState:
     def test_a_state_of_another_version_is_refused(self) -> None:
         """The message names both."""
         with pytest.raises(StateError, match="saved by version 1, expected"):
-            State.from_bytes(msgspec.msgpack.encode({"version": 1}))
+            State.from_bytes(summed(msgspec.msgpack.encode({"version": 1})))
 
     def test_columns_that_do_not_fit_the_roster_are_refused(self) -> None:
         """Rather than judging one card by the memory of another."""
@@ -424,7 +440,8 @@ class TestSpans:
 
     def test_a_span_is_judged_when_its_last_frame_is(self) -> None:
         """Three spans of ten frames each raise the clock finding, and not a frame earlier."""
-        frames = [self.slow(number) for number in range(30)]
+        well = [short(number) for number in range(-10, 0)]
+        frames = [*well, *(self.slow(number) for number in range(30))]
 
         assert self.clocks(frames[:-1]) == {}
         assert self.clocks(frames)["value"] == pytest.approx(1000.0)

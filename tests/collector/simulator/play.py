@@ -7,8 +7,8 @@ import numpy as np
 
 from farmhand_agent.reading import Reading
 from farmhand_collector.simulator import Farm
+from farmhand_collector.simulator.effects import Array
 from farmhand_collector.simulator.fleet import Card
-from farmhand_collector.simulator.physics import Array
 
 START = 1_700_000_003.25
 

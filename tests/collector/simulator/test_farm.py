@@ -5,9 +5,10 @@ import pytest
 
 from farmhand_agent.reading import TAGS, Kind, Reading, fields_of, parse_line, to_line
 from farmhand_collector.simulator import Farm, plan
-from farmhand_collector.simulator.faults import FAULT_KINDS
 from farmhand_collector.simulator.fleet import draw_fleet
+from farmhand_collector.simulator.kinds import FAULT_KINDS
 from farmhand_collector.simulator.models import Origin
+from farmhand_collector.simulator.planting import COMMON_KINDS
 from tests.collector.simulator.play import START, Played, play
 
 
@@ -139,8 +140,22 @@ def test_some_faults_are_one_card_in_twelve(cards: int) -> None:
 
 
 def test_all_faults_are_one_of_each_kind() -> None:
-    """Every kind is there once."""
-    assert sorted(fault.fault for fault in plan(64, 2, "all", START)) == sorted(FAULT_KINDS)
+    """Every common kind is there once."""
+    assert sorted(fault.fault for fault in plan(64, 2, "all", START)) == sorted(COMMON_KINDS)
+
+
+def test_every_fault_is_one_of_each_kind_there_is() -> None:
+    """A farm that is large enough has all of them, no card twice."""
+    planted = plan(600, 2, "every", START)
+    assert {fault.fault for fault in planted} == set(FAULT_KINDS)
+    assert len({fault.card for fault in planted}) == len(planted)
+
+
+def test_mixed_faults_are_of_all_kinds() -> None:
+    """About a twelfth of the cards, and more than the common kinds."""
+    kinds = {fault.kind for fault in Farm(600, 4, "mixed", START).faults}
+    assert len(kinds) > 25
+    assert len(Farm(600, 4, "mixed", START).faults) == 50
 
 
 def test_faults_begin_in_the_first_third_of_the_span() -> None:
@@ -148,6 +163,23 @@ def test_faults_begin_in_the_first_third_of_the_span() -> None:
     planted = plan(1000, 4, "some", START, span_seconds=900.0)
     assert all(0.0 <= fault.since - START <= 300.0 for fault in planted)
     assert any(fault.since == START for fault in planted)
+
+
+def test_faults_can_begin_all_over_a_month() -> None:
+    """None from the start, the last ones late in the span."""
+    month = 30 * 86400.0
+    farm = Farm(
+        600,
+        4,
+        "mixed",
+        START,
+        span_seconds=month,
+        at_start_share=0.0,
+        begins_within=(0.1, 0.9),
+    )
+    shares = np.array([(fault.since - START) / month for fault in farm.faults])
+    assert 0.1 <= shares.min() < 0.25
+    assert 0.75 < shares.max() <= 0.9
 
 
 def test_performance_faults_stand_on_loaded_cards_among_peers() -> None:

@@ -32,7 +32,7 @@ def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
     # comes late, or again, changes nothing when the card was good since.
     fell = (memory["fell_ns"] > 0) & (memory["fell_ns"] >= memory["good_ns"])
     level = levels(frame.present | fell, (LOST, (frame.read == READ_LOST) | fell))
-    return Score(level, {"fell": fell.astype(float)}), memory
+    return Score(level, {"fell": fell.astype(float)}, np.zeros(len(frame))), memory
 
 
 DETECTOR = Detector(

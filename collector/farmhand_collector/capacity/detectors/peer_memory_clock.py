@@ -1,13 +1,12 @@
 """The memory clock under load is below that of equal cards: memory runs in a lower state."""
 
 from farmhand_collector.capacity.detector import (
+    NO_MEMORY,
     Detector,
     Facts,
     Memory,
     Score,
-    gather,
-    nothing_judged,
-    span_memory,
+    span_of,
 )
 from farmhand_collector.capacity.frame import Frame
 from farmhand_collector.capacity.peers import compared, same_kind
@@ -19,10 +18,9 @@ LEAST_SHORTFALL = 0.08
 def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
     """Mean memory clock under load against the median of the other cards of its kind."""
     del facts
-    memory, means = gather(frame, memory, {"clock": frame.loaded["memory_clock_mhz"]})
-    if means is None:
-        return nothing_judged(len(frame)), memory
-    return compared(means["clock"], same_kind(frame), least_shortfall=LEAST_SHORTFALL), memory
+    span = span_of(frame)
+    clock, kinds = span.latest["memory_clock_mhz"], same_kind(frame)
+    return compared(clock, kinds, span.fresh, least_shortfall=LEAST_SHORTFALL), memory
 
 
 DETECTOR = Detector(
@@ -33,6 +31,7 @@ DETECTOR = Detector(
     precedence=6,
     raise_after=3,
     clear_after=6,
-    memory=span_memory("clock"),
+    memory=NO_MEMORY,
+    per_span=True,
     score=score,
 )

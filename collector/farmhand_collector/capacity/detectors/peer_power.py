@@ -4,15 +4,14 @@ import numpy as np
 
 from farmhand_collector.capacity.detector import (
     DEGRADED,
+    NO_MEMORY,
     WATCH,
     Detector,
     Facts,
     Memory,
     Score,
-    gather,
     levels,
-    nothing_judged,
-    span_memory,
+    span_of,
 )
 from farmhand_collector.capacity.frame import Frame
 from farmhand_collector.capacity.peers import alike
@@ -31,9 +30,7 @@ def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
     Only a node's own cards are known to do the same work.
     """
     del facts
-    memory, means = gather(frame, memory, {name: frame.loaded[name] for name in _FIELDS})
-    if means is None:
-        return nothing_judged(len(frame)), memory
+    means = span_of(frame).loaded
     neighbours = grouped(alike(frame), frame.roster.nodes)
     power, clock = (means[name] for name in _FIELDS)
     usual_power, usual_clock = (others_median(column, neighbours) for column in (power, clock))
@@ -55,6 +52,8 @@ DETECTOR = Detector(
     precedence=7,
     raise_after=3,
     clear_after=6,
-    memory=span_memory(*_FIELDS),
+    memory=NO_MEMORY,
+    per_span=True,
     score=score,
+    shared_by=frozenset({"node", "power_group"}),
 )

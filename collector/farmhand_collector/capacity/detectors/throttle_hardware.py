@@ -4,35 +4,37 @@ import numpy as np
 
 from farmhand_collector.capacity.detector import (
     DEGRADED,
+    NO_MEMORY,
     WATCH,
     Detector,
     Facts,
     Memory,
     Score,
-    gather,
     levels,
-    nothing_judged,
-    span_memory,
+    span_of,
 )
 from farmhand_collector.capacity.frame import Frame
 
 WATCH_DUTY, DEGRADED_DUTY = 0.02, 0.1
 """Shares of loaded time. A hardware slowdown halves the clock or worse (NVML), and one sample of it
 may show at a change of power state, so a span must hold more than that."""
+SLOWDOWN_COST = 0.5
+"""Share of its clock that a card loses at least while it is slowed down (NVML)."""
 _FIELDS = ("throttle_hardware_ratio", "throttle_brake_ratio", "throttle_thermal_ratio")
 
 
 def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
-    """Slowdown under load that heat does not explain; NVML counts a hot slowdown as both."""
+    """Slowdown under load that neither heat nor the power brake explains.
+
+    NVML counts a slowdown from either as both.
+    """
     del facts
-    memory, means = gather(frame, memory, {name: frame.loaded[name] for name in _FIELDS})
-    if means is None:
-        return nothing_judged(len(frame)), memory
+    means = span_of(frame).loaded
     hardware, brake, thermal = (means[name] for name in _FIELDS)
-    duty = np.fmax(brake, np.maximum(hardware - np.nan_to_num(thermal), 0))
+    duty = np.maximum(hardware - np.nan_to_num(thermal) - np.nan_to_num(brake), 0)
     judged = ~np.isnan(duty)
     level = levels(judged, (WATCH, duty >= WATCH_DUTY), (DEGRADED, duty >= DEGRADED_DUTY))
-    return Score(level, {"duty": duty, "brake_duty": brake}), memory
+    return Score(level, {"duty": duty}, 1 - duty * SLOWDOWN_COST), memory
 
 
 DETECTOR = Detector(
@@ -43,6 +45,8 @@ DETECTOR = Detector(
     precedence=4,
     raise_after=2,
     clear_after=6,
-    memory=span_memory(*_FIELDS),
+    memory=NO_MEMORY,
+    per_span=True,
     score=score,
+    shared_by=frozenset({"node", "power_group", "rack"}),
 )

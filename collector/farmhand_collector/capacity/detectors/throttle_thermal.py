@@ -4,15 +4,14 @@ import numpy as np
 
 from farmhand_collector.capacity.detector import (
     DEGRADED,
+    NO_MEMORY,
     WATCH,
     Detector,
     Facts,
     Memory,
     Score,
-    gather,
     levels,
-    nothing_judged,
-    span_memory,
+    span_of,
 )
 from farmhand_collector.capacity.frame import Frame
 
@@ -24,9 +23,7 @@ _FIELDS = ("throttle_thermal_ratio", "core_temperature_celsius", "fan_ratio", "p
 def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
     """Share of loaded time in which temperature held the clock down."""
     del facts
-    memory, means = gather(frame, memory, {name: frame.loaded[name] for name in _FIELDS})
-    if means is None:
-        return nothing_judged(len(frame)), memory
+    means = span_of(frame).loaded
     duty = means["throttle_thermal_ratio"]
     judged = ~np.isnan(duty)
     level = levels(judged, (WATCH, duty >= WATCH_DUTY), (DEGRADED, duty >= DEGRADED_DUTY))
@@ -47,6 +44,8 @@ DETECTOR = Detector(
     precedence=5,
     raise_after=2,
     clear_after=6,
-    memory=span_memory(*_FIELDS),
+    memory=NO_MEMORY,
+    per_span=True,
     score=score,
+    shared_by=frozenset({"node", "rack"}),
 )

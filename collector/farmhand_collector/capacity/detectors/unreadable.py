@@ -1,5 +1,7 @@
 """The card is there but does not answer."""
 
+import numpy as np
+
 from farmhand_collector.capacity.detector import (
     FAILING,
     NO_MEMORY,
@@ -16,7 +18,9 @@ def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
     """Every reading of the frame's end says that the card does not answer."""
     del facts
     level = levels(frame.present, (FAILING, frame.read == READ_UNREADABLE))
-    return Score(level, {"read_seconds": frame.values["read_seconds"]}), memory
+    # What cannot be asked cannot be given work either.
+    evidence = {"read_seconds": frame.values["read_seconds"]}
+    return Score(level, evidence, np.zeros(len(frame))), memory
 
 
 DETECTOR = Detector(

@@ -1,0 +1,1 @@
+"""Boards: what the keeper knows of them that no driver does."""

@@ -1,0 +1,73 @@
+"""The card moves less through its memory than equal cards at the same job.
+
+Traffic that is measured says first what the work asks for, so only cards at one job are compared.
+"""
+
+import numpy as np
+
+from farmhand_collector.capacity.detector import (
+    NO_MEMORY,
+    NOT_JUDGED,
+    Detector,
+    Facts,
+    Memory,
+    Score,
+    span_of,
+)
+from farmhand_collector.capacity.frame import Floats, Frame
+from farmhand_collector.capacity.mig import is_divided
+from farmhand_collector.capacity.peers import compared, same_kind
+from farmhand_collector.capacity.statistics import grouped
+
+LEAST_SHORTFALL = 0.10
+"""A shortfall counts from a tenth and 3.5 pooled standard deviations on (detection, conclusion 1).
+One missing channel of twelve lies below it; a probe tells that."""
+CHANNEL_BITS, STACK_BITS = 32, 1024
+"""Width of a GDDR chip and of an HBM stack; a bus of at least one stack is HBM."""
+SAME_STEP = 0.02
+"""A missing channel shows as a clean step of (n - 1)/n (cards 3)."""
+_FIELD = "memory_bandwidth_bytes_per_second"
+
+
+def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
+    """Mean traffic under load against the median of the other cards of its kind at its job."""
+    del facts
+    span = span_of(frame)
+    job = np.nan_to_num(span.latest["job"])
+    cohort = np.where(job > 0, grouped(same_kind(frame), job), -1)
+    moved = np.where(span.latest[_FIELD] > 0, span.latest[_FIELD], np.nan)
+    # A card that told no rate may be at other work than it was last told to be.
+    fresh = ~np.isnan(span.loaded[_FIELD]) & ~np.isnan(span.rate) & ~is_divided(frame)
+    score = compared(moved, cohort, fresh, least_shortfall=LEAST_SHORTFALL)
+    judged = score.level != NOT_JUDGED
+    usual = score.evidence["usual"]
+    evidence = {
+        "gigabytes_per_second": np.where(judged, moved / 1e9, np.nan),
+        "usual_gigabytes_per_second": usual / 1e9,
+        "shortfall": score.evidence["shortfall"],
+        "channels_missing": np.where(judged, _channels_missing(frame, moved / usual), np.nan),
+    }
+    return score._replace(evidence=evidence), memory
+
+
+def _channels_missing(frame: Frame, share: Floats) -> Floats:
+    """(n,) how many channels would explain a share, NaN where none would or the bus is unknown."""
+    bits = frame.facts["memory_bus_bits"]
+    channels = bits / np.where(bits >= STACK_BITS, STACK_BITS, CHANNEL_BITS)
+    missing = np.round((1 - share) * channels)
+    explains = (missing >= 1) & (np.abs(1 - missing / channels - share) <= SAME_STEP)
+    return np.where(explains, missing, np.nan)
+
+
+DETECTOR = Detector(
+    name="bandwidth",
+    cause="memory",
+    component="bandwidth",
+    action="rerun-probe",
+    precedence=9,
+    raise_after=3,
+    clear_after=6,
+    memory=NO_MEMORY,
+    per_span=True,
+    score=score,
+)

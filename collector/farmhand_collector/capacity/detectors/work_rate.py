@@ -1,0 +1,102 @@
+"""The card does its job slower than other cards do the same job."""
+
+import numpy as np
+
+from farmhand_collector.capacity.detector import (
+    DEGRADED,
+    NO_MEMORY,
+    Detector,
+    Facts,
+    Memory,
+    Score,
+    levels,
+    span_of,
+)
+from farmhand_collector.capacity.frame import Bools, Floats, Frame
+from farmhand_collector.capacity.peers import LEAST_SIGMAS, compared, same_kind
+from farmhand_collector.capacity.statistics import (
+    Groups,
+    grouped,
+    others_median,
+    pooled_sigma,
+)
+
+CARD_SHORTFALL = 0.10
+"""Healthy cards differ by 8 % on average at the same work (Sinha et al., SC'22); uneven work in one
+job makes ranks differ by 5 % (ByteDance's trace with uneven sequences)."""
+NODE_SHORTFALL = 0.05
+"""A whole node that is so much slower stands out: healthy ones differ by 3 % at most (Frontera)."""
+LEAST_NODE_CARDS = 2
+
+
+def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
+    """Rate against the others at the same job, by card, and by node against other nodes.
+
+    Cards of other models may take part in the job; only equals are compared.
+    """
+    del facts
+    span = span_of(frame)
+    rate, job = span.latest["rate"], np.nan_to_num(span.latest["job"])
+    cohort = np.where(job > 0, grouped(same_kind(frame), job), -1)
+    positive = np.where(rate > 0, rate, np.nan) / _busy(span.latest["utilization_ratio"], cohort)
+    fresh = span.rate > 0
+    score = compared(positive, cohort, fresh, least_shortfall=CARD_SHORTFALL)
+    slow_node = _of_slow_node(frame, positive, cohort) & fresh
+    judged = score.level >= 0
+    level = levels(judged | slow_node, (DEGRADED, (score.level > 0) | slow_node))
+    return score._replace(level=level), memory
+
+
+def _busy(utilization: Floats, cohort: Groups) -> Floats:
+    """(n,) how busy a card is beside its equals, at most 1; 1 where it does not tell.
+
+    One that is asked for less does less. A slow one is as busy as the others, or busier.
+    """
+    share = np.fmin(utilization / others_median(utilization, cohort), 1.0)
+    return np.where(np.isnan(share), 1.0, share)
+
+
+def _of_slow_node(frame: Frame, rate: Floats, cohort: Groups) -> Bools:
+    """(n,) whether a card's node as a whole is slower at its job than the other nodes."""
+    node_job, first, members = np.unique(
+        grouped(cohort, frame.roster.nodes), return_index=True, return_inverse=True
+    )
+    del node_job
+    medians, counts = _medians(rate, members, len(first))
+    medians = np.where((counts >= LEAST_NODE_CARDS) & (cohort[first] >= 0), medians, np.nan)
+    usual = others_median(medians, cohort[first])
+    deviation = np.log(medians / usual)
+    slow = (1 - medians / usual >= NODE_SHORTFALL) & (
+        deviation <= -LEAST_SIGMAS * pooled_sigma(deviation)
+    )
+    of_card: Bools = slow[members]
+    return of_card
+
+
+def _medians(values: Floats, groups: Groups, count: int) -> tuple[Floats, Floats]:
+    """Median of each group's values that are given, and how many these are."""
+    order = np.lexsort((values, groups))  # NaN comes last of its group
+    order = order[~np.isnan(values[order])]
+    sizes = np.bincount(groups[order], minlength=count)
+    starts = np.cumsum(sizes) - sizes
+    medians = np.full(count, np.nan)
+    some = sizes > 0
+    low = starts[some] + (sizes[some] - 1) // 2
+    high = starts[some] + sizes[some] // 2
+    medians[some] = (values[order[low]] + values[order[high]]) / 2
+    return medians, sizes.astype(float)
+
+
+DETECTOR = Detector(
+    name="work_rate",
+    cause="compute",
+    component="compute",
+    action="rerun-probe",
+    precedence=20,
+    raise_after=3,
+    clear_after=6,
+    memory=NO_MEMORY,
+    per_span=True,
+    score=score,
+    shared_by=frozenset({"node", "job"}),
+)

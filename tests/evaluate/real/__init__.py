@@ -1,0 +1,1 @@
+"""Public data of real machines as readings, with what is known of their cards."""
