@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test check test-system bench bench-agent soak soak-spool evaluate deb bundle lock docs clean
+
+.PHONY: run test check test-system bench bench-core bench-agent soak soak-spool evaluate deb bundle lock docs clean
 
 run: $(READY)
 	@$(BIN)/farmhand up
@@ -23,6 +24,10 @@ test-system: $(READY)
 
 bench: $(READY)
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+# One tick of the core, framing included, for farms of three sizes, on one processor.
+bench-core: $(READY)
+	@$(BIN)/python -m tests.bench.core $(ARGS)
 
 # The agent beside nvitop's exporter and gpustat, on the same stand-in driver.
 bench-agent: $(READY)

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -34,6 +35,9 @@ def _parser() -> Parser:
 
     judge = commands.add_parser("judge", help="judge recorded line protocol; needs no server")
     judge.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    judge.add_argument(
+        "--boards", type=Path, metavar="CSV", help="what boards share: card, batch, power_group"
+    )
     form = judge.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="as one JSON object")
     form.add_argument("--changes", action="store_true", help="each change of verdict, a line each")
@@ -49,6 +53,9 @@ def _parser() -> Parser:
     simulate.add_argument("--seed", type=int, default=0)
     simulate.add_argument(
         "--faults", default="some", help="none, some, all, or kinds with commas between"
+    )
+    simulate.add_argument(
+        "--harmless", default="none", help="what only looks like a fault: none, some, all, or kinds"
     )
     simulate.add_argument("--url", default="http://127.0.0.1:8428")
     simulate.add_argument("--token-file", type=Path, metavar="FILE")
@@ -80,9 +87,15 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _judge(options: argparse.Namespace) -> int:
+    from farmhand_collector.boards.table import read_groups
+    from farmhand_collector.facts import catalogue_facts
     from farmhand_collector.replay import judge_files
 
-    state, changes = judge_files(options.files)
+    groups = read_groups(options.boards) if options.boards else {}
+    facts = replace(catalogue_facts(), groups=groups)
+    state, changes, left_out = judge_files(options.files, facts)
+    for left in left_out:
+        print(f"farmhand-collector: {one_line(str(left))}", file=sys.stderr)
     if options.changes:
         for change in changes:
             print(msgspec.json.encode(change._asdict()).decode())
@@ -130,10 +143,11 @@ def _simulate(options: argparse.Namespace) -> int:
     log_to_stderr()
     from farmhand_collector import simulator
 
-    try:
-        simulator.check_faults(options.faults)
-    except ValueError as error:
-        raise ConfigError(f"--faults: {error}") from None
+    for name, check in (("faults", simulator.check_faults), ("harmless", simulator.check_harmless)):
+        try:
+            check(getattr(options, name))
+        except ValueError as error:
+            raise ConfigError(f"--{name}: {error}") from None
     simulator.run(
         options.cards,
         options.seed,
@@ -142,6 +156,7 @@ def _simulate(options: argparse.Namespace) -> int:
         token or "",
         options.history,
         start=options.start,
+        harmless=options.harmless,
     )
     return 0
 

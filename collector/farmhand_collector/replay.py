@@ -1,73 +1,36 @@
 """Replay: verdicts for recorded line protocol, through the same core as live judging."""
 
-import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from farmhand_agent.reading import LineError, Reading, parse_line
-from farmhand_agent.settings import ConfigError
+from farmhand_agent.reading import Reading
 from farmhand_collector.block import Block, block_of
 from farmhand_collector.capacity.attribution import WideFinding
-from farmhand_collector.capacity.detector import SPAN_NS
+from farmhand_collector.capacity.detector import SPAN_NS, Facts
 from farmhand_collector.capacity.rollup import Capacity, LastHeard, capacity_of
 from farmhand_collector.capacity.step import Raised
 from farmhand_collector.changes import Change, ChangeLog
 from farmhand_collector.judging import EVERY_NS, LAG_NS, Judge, Tick
+from farmhand_collector.recordings import LeftOut, Recordings
 from farmhand_collector.report import card_verdict, farm_capacity, keys, scope_finding, shown
 from farmhand_collector.wire import SCHEMA, CardVerdict, FarmState
 
 PIECE_ROWS = 20_000
-LATEST_NS = 4_102_444_800 * 10**9
-"""2100: a later time is no time, and arithmetic on it would overflow."""
 MOST_LATE_SHARE = 0.3
 """A recording of a live farm holds the backlogs of some nodes; more than that is another order."""
 
 
-def read_lines(paths: Sequence[Path]) -> Iterator[Reading]:
-    """Readings of files in line protocol, as if they had been recorded into one.
+class Judged(NamedTuple):
+    """Each card as of its own last reading, what changed, and what could not be read."""
 
-    Within a file the order stays; files of the same time are read side by side.
-
-    Raises:
-        ConfigError: a file cannot be read or a line is bad; the message names file and line.
-    """
-    timed = heapq.merge(*map(_with_time, paths), key=lambda pair: pair[0])
-    return (reading for _, reading in timed)
-
-
-def _with_time(path: Path) -> Iterator[tuple[int, Reading]]:
-    """Readings of a file, each with the newest time up to it."""
-    newest = 0
-    for reading in _read_file(path):
-        newest = max(newest, reading.time_ns)
-        yield newest, reading
-
-
-def _read_file(path: Path) -> Iterator[Reading]:
-    try:
-        with path.open(encoding="utf-8", errors="strict") as file:
-            for number, line in enumerate(file, start=1):
-                text = line.rstrip("\r\n")
-                if text and not text.isspace() and not text.startswith("#"):
-                    yield _parsed(path, number, text)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path}: not UTF-8 text, expected line protocol") from None
-
-
-def _parsed(path: Path, number: int, text: str) -> Reading:
-    try:
-        reading = parse_line(text)
-        if not 0 < reading.time_ns < LATEST_NS:
-            raise LineError(f"time {reading.time_ns}, expected nanoseconds since 1970")
-    except LineError as error:
-        raise ConfigError(f"{path}: line {number}: {error}") from None
-    return reading
+    state: FarmState
+    changes: list[Change]
+    left_out: list[LeftOut]
 
 
 def pieces(readings: Iterator[Reading], rows: int = PIECE_ROWS) -> Iterator[list[Block]]:
@@ -111,21 +74,22 @@ def frame_length_ns(cadence: int) -> int:
     return -(-cadence * 2 // EVERY_NS) * EVERY_NS
 
 
-def judge_files(paths: Sequence[Path]) -> tuple[FarmState, list[Change]]:
-    """Judge recordings; each card's verdict is that of its own last frame with a reading.
+def judge_files(paths: Sequence[Path], facts: Facts | None = None) -> Judged:
+    """Judge recordings, as if the files had been recorded into one.
 
     Raises:
-        ConfigError: a file cannot be read or a line is bad.
+        ConfigError: a file cannot be read or is not line protocol.
     """
-    pushes = list(pieces(read_lines(paths)))
+    recordings = Recordings(paths)
+    pushes = list(pieces(recordings.readings()))
     every_ns = frame_length_ns(cadence_ns(chain.from_iterable(pushes)))
     lag_ns = max(LAG_NS, every_ns // 2)
-    judge, last = Judge(every_ns, lag_ns), _LastWindows()
+    judge, last = Judge(every_ns, lag_ns, facts=facts), _LastWindows()
     log, changes = ChangeLog(), []
     for tick in _ticks(judge, in_order(pushes, every_ns + lag_ns)):
         last.note(tick)
         changes += log.of(tick)
-    return last.farm_state(), changes
+    return Judged(last.farm_state(), changes, recordings.left_out())
 
 
 def in_order(pushes: list[list[Block]], patience_ns: int) -> list[list[Block]]:

@@ -1,13 +1,13 @@
 """Speed and memory of the parts that carry load; medians, each beside something to compare with.
 
     make bench
-    make bench ARGS="core --cards 100000"
+    make bench ARGS="store --cards 10000"
 
-These machines are noisy: quote ratios and medians. The agent has `make bench-agent`.
+These machines are noisy: quote ratios and medians. The agent has `make bench-agent`,
+the core `make bench-core`.
 """
 
 import argparse
-import dataclasses
 import json
 import os
 import statistics
@@ -17,11 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
-
 from farmhand_agent.reading import Reading, fields_of, parse_line, to_line
-from farmhand_collector.block import block_of
-from farmhand_collector.judging import Judge
 from farmhand_collector.store.embedded import EmbeddedStore
 
 RUNS = 5
@@ -107,31 +103,7 @@ def _synced(path: Path, body: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def core(cards: int) -> Iterator[str]:
-    """One frame through framing and step, beside a frame of a tenth of the cards."""
-    small, large = (_frame_seconds(count) for count in (cards // 10, cards))
-    yield f"{'frame and step':<24}{large:>12.3f} s for {cards:,} cards, one reading each"
-    yield f"{'':<24}{large / small:>12.1f} × the time of a tenth of them"
-
-
-def _frame_seconds(cards: int) -> float:
-    judge, frames = Judge(), iter(range(1, 10**6))
-    (block,) = block_of(card_readings(cards, START_NS), 1)
-
-    def frame() -> None:
-        number = next(frames)
-        moved = dataclasses.replace(
-            block,
-            arrival=block.arrival + number * cards,
-            time_ns=np.full(cards, START_NS + number * 30 * 10**9),
-        )
-        for _ in judge.feed([moved]):
-            pass
-
-    return median_seconds(frame, 12)
-
-
-BENCHES = {"lines": lines, "store": store, "core": core}
+BENCHES = {"lines": lines, "store": store}
 
 
 def main() -> int:

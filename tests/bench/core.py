@@ -29,7 +29,7 @@ from farmhand_collector.capacity.detector import SPAN_NS
 from farmhand_collector.judging import EVERY_NS, Judge
 
 SIZES = (1_000, 10_000, 100_000)
-HISTORY_TICKS = 12
+HISTORY_TICKS = 120
 MEASURED_TICKS = 20
 START_NS = 1_790_000_100 * 10**9 // SPAN_NS * SPAN_NS
 SPAN_TICKS = SPAN_NS // EVERY_NS

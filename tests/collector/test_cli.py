@@ -70,6 +70,9 @@ def test_a_ledger_that_is_a_folder_is_one_line(tmp_path: Path) -> None:
         (["simulate", "--history", "nan"], "--history: nan is out of range"),
         (["simulate", "--faults", "rust"], "--faults: 'rust' is unknown"),
         (["judge", "/no/such/file"], "/no/such/file: cannot be read: No such file or directory"),
+        (["judge", __file__], "test_cli.py: line 1: "),
+        (["judge", "--boards", "/no/boards.csv", "x"], "/no/boards.csv: cannot be read"),
+        (["simulate", "--harmless", "rust"], "--harmless: 'rust' is unknown"),
         (["export", "--config", "/no/such.toml"], "/no/such.toml: cannot be read"),
     ],
 )
@@ -94,6 +97,20 @@ def test_a_time_that_no_clock_shows_is_told_by_file_and_line(
 
     assert cli.main(["judge", str(path)]) == 78
     assert f"{path}: line 1: time {time_ns}" in capsys.readouterr().err
+
+
+def test_lines_that_were_left_out_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The rest is judged, and the status is the farm's."""
+    good = [card(1_790_000_000 * 10**9 + number, state="ok") for number in range(40)]
+    path = recording(tmp_path, *good)
+    path.write_text(f"{path.read_text()}card,torn=\n")
+
+    assert cli.main(["judge", str(path)]) == 3
+    told = capsys.readouterr().err
+    assert told.startswith(f"farmhand-collector: {path}: 1 line left out; line 41: ")
+    assert told.count("\n") == 1
 
 
 def test_text_of_a_recording_cannot_play_with_the_terminal(

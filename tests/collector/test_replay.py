@@ -161,7 +161,7 @@ def test_a_late_backlog_is_history(path: Path) -> None:
 
 def test_changes_are_told_in_order(path: Path) -> None:
     """Each once, as of the frame that brought it."""
-    _, changes = judge_files([recorded(path, farm(10.0))])
+    changes = judge_files([recorded(path, farm(10.0))]).changes
 
     told = {key: [c.state for c in changes if c.key == key] for key in ("GPU-0", "GPU-1", "GPU-5")}
     assert told == {"GPU-0": ["ok"], "GPU-1": ["watch", "degraded"], "GPU-5": ["ok", "lost"]}
@@ -195,6 +195,7 @@ def test_blank_lines_and_comments_are_passed_over(path: Path) -> None:
     ("content", "message"),
     [
         (b'card,host=a state="ok" 1\ncard broken\n', "line 2: expected `measurement"),
+        (b"x\n" * 5000, r"line 1: .* \(1000 of 1000 lines are bad\)"),
         (b"card,host=a power_watts=nan 1\n", "line 1: field power_watts"),
         (b'card,host=\xff state="ok" 1\n', "not UTF-8 text"),
     ],
@@ -207,6 +208,19 @@ def test_a_bad_file_is_named_with_its_line(path: Path, content: bytes, message: 
         judge_files([path])
 
     assert str(raised.value).startswith(f"{path}: ")
+
+
+def test_a_torn_line_in_a_good_file_is_left_out(path: Path) -> None:
+    """And told; the rest is judged as if it were not there."""
+    lines = [to_line(reading) for reading in farm(10.0)]
+    path.write_text("\n".join([*lines[:40], lines[40][:25], *lines[41:], "1 2"]))
+    whole = path.with_name("whole.lp")
+    whole.write_text("\n".join([*lines[:40], *lines[41:]]))
+
+    state, changes, (left,) = judge_files([path])
+
+    assert (state, changes) == judge_files([whole])[:2]
+    assert str(left).startswith(f"{path}: 2 lines left out; line 41: ")
 
 
 def test_a_missing_file_is_named(path: Path) -> None:

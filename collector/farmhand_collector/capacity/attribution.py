@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from farmhand_collector.capacity.detector import DEGRADED
 from farmhand_collector.capacity.frame import Bools, Work, code_of
-from farmhand_collector.capacity.roster import Roster
+from farmhand_collector.capacity.roster import CardKey, Roster
 
 if TYPE_CHECKING:
     from farmhand_collector.capacity.step import Raised
@@ -90,7 +90,7 @@ def codes_of(scope: str, roster: Roster, groups: Mapping[str, Mapping[str, str]]
     """(n,) a code for all cards of one thing of a scope, -1 where a card belongs to none."""
     if scope in groups:
         named = groups[scope]
-        return np.array([code_of(named.get(key.card, "")) or -1 for key in roster], np.int64)
+        return np.array([code_of(_named(named, key)) or -1 for key in roster], np.int64)
     known = {"site": roster.sites, "rack": roster.racks, "node": roster.nodes}
     return known.get(scope, np.full(len(roster), -1, np.int64))
 
@@ -99,7 +99,12 @@ def name_of(scope: str, card: int, roster: Roster, groups: Mapping[str, Mapping[
     """What a card's thing of a scope is called."""
     key = roster[card]
     own = {"site": key.site, "rack": key.rack, "node": key.host}
-    return groups.get(scope, {}).get(key.card) or own.get(scope, "")
+    return _named(groups.get(scope, {}), key) or own.get(scope, "")
+
+
+def _named(named: Mapping[str, str], key: CardKey) -> str:
+    """What the keeper has said of a card, by its UUID or by its place."""
+    return named.get(key.card) or named.get(f"{key.host}:{key.slot}", "")
 
 
 def _shared(

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -293,7 +294,7 @@ class Framer:
         ]
 
     def _cards_of(self, series: Sequence[Mapping[str, str]]) -> list[int]:
-        known = [self._by_tags.get(number, _UNSEEN) for number in map(id, series)]
+        known = list(map(self._by_tags.get, map(id, series), repeat(_UNSEEN)))
         if _UNSEEN not in known:
             return known
         return [
@@ -615,7 +616,8 @@ class _ByCard(NamedTuple):
         ends = np.append(self.starts[1:], len(self.order)) - 1
         read = np.full(len(self.nothing), NO_READING, np.int8)
         told = states[self.order[ends]].tolist()
-        read[self.cards] = [_READ_CODES.get(state, READ_OK) for state in told]
+        codes = {state: _READ_CODES.get(state, READ_OK) for state in set(told)}
+        read[self.cards] = _coded(told, codes)
         return read
 
 
@@ -667,12 +669,20 @@ def _work(parts: Sequence[_Rows], n: int) -> Work:
 def _told_work(part: _Rows, names: dict[int, str]) -> tuple[NDArray[Any], ...]:
     """(rows,) card, lane, job, gang and rate."""
     block, rows, cards = part
-    lanes = np.array([code_of(tags.get("lane", "")) for tags in block.tags], np.int64)
+    told_lanes = [tags.get("lane") for tags in block.tags]
+    lanes = _coded(told_lanes, {lane: code_of(lane or "") for lane in set(told_lanes)})
     job, unit, gang = (block.texts[name][rows].tolist() for name in ("job", "unit", "gang"))
     jobs, gangs = _job_codes(job, unit, names), {name: code_of(name or "") for name in set(gang)}
     names |= {code: name or "" for name, code in gangs.items()}
-    columns = (jobs, np.array([gangs[name] for name in gang], np.int64))
+    columns = (jobs, _coded(gang, gangs))
     return cards, lanes[block.series[rows]], *columns, block.values["rate"][rows]
+
+
+def _coded(texts: list[str | None], codes: Mapping[str | None, int]) -> NDArray[np.int64]:
+    """(rows,) the code of each text."""
+    if len(codes) == 1:
+        return np.full(len(texts), next(iter(codes.values())))
+    return np.fromiter(map(codes.__getitem__, texts), np.int64, len(texts))
 
 
 def _job_codes(
@@ -684,8 +694,7 @@ def _job_codes(
         codes[unit][job] = code_of(f"{job}\n{unit or ''}") if job else 0
         names[codes[unit][job]] = job or ""
     if len(codes) == 1:
-        (of_job,) = codes.values()
-        return np.array([of_job[job] for job in jobs], np.int64)
+        return _coded(jobs, next(iter(codes.values())))
     return np.array([codes[unit][job] for job, unit in zip(jobs, units, strict=True)], np.int64)
 
 

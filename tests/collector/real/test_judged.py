@@ -13,6 +13,6 @@ def test_every_card_of_a_dataset_gets_a_verdict(tmp_path: Path, name: str) -> No
     """However sparse its runs are."""
     path = tmp_path / "readings.lp"
     path.write_text("".join(f"{line}\n" for line in DATASETS[name].lines()))
-    state, _ = judge_files([path])
+    state = judge_files([path]).state
     cards = {reading.tags["card"] for reading in DATASETS[name].readings()}
     assert {verdict.card for verdict in state.cards} == cards

@@ -18,6 +18,7 @@ from farmhand_collector.capacity.detector import (
     Memory,
     Score,
     levels,
+    nothing_judged,
 )
 from farmhand_collector.capacity.frame import Bools, Codes, Floats, Frame
 from farmhand_collector.capacity.mig import is_divided
@@ -42,6 +43,8 @@ MEMORY = np.dtype([("rest_watts", "f8"), ("rest_mhz", "f8"), ("hot", "?")])
 
 def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
     """Clock while working against the rated one, and whether heat explains it."""
+    if not npus(frame.roster).any():
+        return nothing_judged(len(frame)), memory
     memory = memory.copy()
     told, made = frame.facts["core_clock_max_mhz"], facts.of_cards("core_clock_mhz", len(frame))
     rated = np.where(np.isnan(told), made, told)

@@ -15,6 +15,7 @@ from farmhand_collector.capacity.detector import (
     Memory,
     Score,
     levels,
+    nothing_judged,
 )
 from farmhand_collector.capacity.frame import Bools, Floats, Frame
 
@@ -39,8 +40,10 @@ the single precision that a probe measured."""
 
 def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
     """A fall by the factor of a lock after a start, by the same job or by a probe."""
-    memory = memory.copy()
     is_mining = mining_cards(frame.roster) | (facts.of_cards("locked", len(frame)) == 1)
+    if not is_mining.any():
+        return nothing_judged(len(frame)), memory
+    memory = memory.copy()
     started = is_mining & (frame.booted | _driver_changed(frame, memory))
     clock = frame.loaded["core_clock_mhz"]
     same_clock = ~(clock < NORMAL_CLOCK_RATIO * memory["clock"])
