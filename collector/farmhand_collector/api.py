@@ -18,8 +18,10 @@ from starlette.routing import Route
 from farmhand_agent.reading import Kind, fields_of
 from farmhand_collector.block import Block
 from farmhand_collector.capacity.roster import CardKey
+from farmhand_collector.catalogue.words import UnknownLanguage, known_language
 from farmhand_collector.ledger import Ledger, LedgerError
 from farmhand_collector.store.base import Store, StoreError
+from farmhand_collector.translation import in_language
 from farmhand_collector.view import COLUMNS, StaleCursorError, UnknownError, View
 from farmhand_collector.wire import CAPACITY_SCOPES, CardDetail, Event, Series
 
@@ -88,8 +90,9 @@ class Api:
             raise HTTPException(401, "wrong or missing token")
 
     async def _status(self, request: Request) -> Response:
-        del request
-        return _json(await asyncio.to_thread(self._view.state))
+        language = _language(request)
+        state = await asyncio.to_thread(self._view.state)
+        return _json(await asyncio.to_thread(in_language, state, language))
 
     async def _snapshot(self, request: Request) -> Response:
         return _json(self._view.snapshot(_columns(request)))
@@ -104,8 +107,7 @@ class Api:
         return _json(self._view.changes(cursor, columns))
 
     async def _findings(self, request: Request) -> Response:
-        del request
-        return _json(self._view.findings())
+        return _json(await asyncio.to_thread(self._view.findings, _language(request)))
 
     async def _capacity(self, request: Request) -> Response:
         by = request.query_params.get("by", CAPACITY_SCOPES[0])
@@ -122,9 +124,10 @@ class Api:
         return _json(await asyncio.to_thread(self._view.what_if, cards, gang))
 
     async def _card(self, request: Request) -> Response:
+        language = _language(request)
         key, (card, verdict) = self._find(request)
         info, events = await asyncio.to_thread(self._told, key, card)
-        return _json(CardDetail(key, verdict, info, events))
+        return _json(CardDetail(key, in_language(verdict, language), info, events))
 
     def _find(self, request: Request) -> tuple[str, Any]:
         key = request.path_params["key"]
@@ -190,6 +193,13 @@ def _series_tags(card: CardKey) -> dict[str, str]:
     """Tags that stay when a card's rack or its driver's name for it changes."""
     identity = {"site": card.site, "host": card.host, "slot": card.slot, "card": card.card}
     return {name: value for name, value in identity.items() if value}
+
+
+def _language(request: Request) -> str:
+    try:
+        return known_language(request.query_params.get("lang", "en"))
+    except UnknownLanguage as error:
+        raise HTTPException(400, f"lang: {error}") from None
 
 
 def _columns(request: Request) -> list[str]:

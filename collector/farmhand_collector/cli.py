@@ -38,6 +38,7 @@ def _parser() -> Parser:
     judge.add_argument(
         "--boards", type=Path, metavar="CSV", help="what boards share: card, batch, power_group"
     )
+    judge.add_argument("--lang", default="en", help="language of the findings: en, zh or ko")
     form = judge.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="as one JSON object")
     form.add_argument("--changes", action="store_true", help="each change of verdict, a line each")
@@ -88,9 +89,15 @@ def _check(options: argparse.Namespace) -> int:
 
 def _judge(options: argparse.Namespace) -> int:
     from farmhand_collector.boards.table import read_groups
+    from farmhand_collector.catalogue.words import UnknownLanguage, known_language
     from farmhand_collector.facts import catalogue_facts
     from farmhand_collector.replay import judge_files
+    from farmhand_collector.translation import in_language
 
+    try:
+        language = known_language(options.lang)
+    except UnknownLanguage as error:
+        raise ConfigError(f"--lang: {error}") from None
     groups = read_groups(options.boards) if options.boards else {}
     facts = replace(catalogue_facts(), groups=groups)
     state, changes, left_out = judge_files(options.files, facts)
@@ -100,9 +107,9 @@ def _judge(options: argparse.Namespace) -> int:
         for change in changes:
             print(msgspec.json.encode(change._asdict()).decode())
     elif options.json:
-        print(msgspec.json.encode(state).decode())
+        print(msgspec.json.encode(in_language(state, language)).decode())
     else:
-        print(_summary(state))
+        print(_summary(in_language(state, language)))
     return exit_status(state)
 
 

@@ -29,6 +29,7 @@ from farmhand_collector.capacity.roster import CardKey, Roster
 from farmhand_collector.capacity.step import Raised, Verdicts
 from farmhand_collector.catalogue.cards import reference
 from farmhand_collector.catalogue.findings import meanings
+from farmhand_collector.catalogue.words import words
 from farmhand_collector.natural import natural
 from farmhand_collector.wire import (
     SCHEMA,
@@ -137,21 +138,20 @@ def _evidence(
         return [evidence("silent" if verdicts.silent[index] else "idle", {})]
     return [
         Evidence(
-            wide.scope, {_OWN.get(wide.scope, "name"): wide.name}, f"Explained by {_spoken(wide)}."
+            wide.scope,
+            {"host" if wide.scope == "node" else "name": wide.name},
+            explained_text(wide.scope, wide.name),
         )
         for wide, _ in verdicts.explained.get(index, [])
     ]
 
 
-_OWN = {"node": "host"}
-_SCOPES = {"power_group": "power group"}
+def explained_text(scope: str, name: str, language: str = "en") -> str:
+    """The sentence of a card whose findings something wider is at fault for."""
+    return words(language).explained(scope, name)
 
 
-def _spoken(wide: WideFinding) -> str:
-    return f"a finding about {_SCOPES.get(wide.scope, wide.scope)} {wide.name}".rstrip()
-
-
-def evidence(finding: str, values: Mapping[str, Any]) -> Evidence:
+def evidence(finding: str, values: Mapping[str, Any], language: str = "en") -> Evidence:
     """A finding's values with the sentence that they make."""
     shown = dict(values)
     shown |= {
@@ -159,7 +159,7 @@ def evidence(finding: str, values: Mapping[str, Any]) -> Evidence:
         for name, value in values.items()
         if name.endswith("_bytes")
     }
-    return Evidence(finding, dict(values), meanings()[finding].sentence(shown))
+    return Evidence(finding, dict(values), meanings(language)[finding].sentence(shown))
 
 
 def _delivered(raised: Sequence[Raised]) -> dict[str, float]:
@@ -197,16 +197,23 @@ _WORK = ("job", "gang")
 
 def _shared_evidence(detector: str, wide: WideFinding, roster: Sequence[CardKey]) -> Evidence:
     count = sum(finding.detector.name == detector for finding in wide.raised)
-    text = f"{count} cards of the {_SCOPES.get(wide.scope, wide.scope)} show it together."
     values: dict[str, Any] = {"cards": count}
     if wide.named is not None:
         slowest = roster[wide.named]
         values |= {"host": slowest.host, "slot": slowest.slot, "card": slowest.card}
-        text += f" They wait for the card in {slowest.host} {slowest.slot}."
-    return Evidence(detector, values, f"{text} {meanings()[detector].brief}")
+    return Evidence(detector, values, shared_text(detector, wide.scope, values))
 
 
-def card_finding(key: str, verdict: CardVerdict) -> Finding:
+def shared_text(detector: str, scope: str, values: Mapping[str, Any], language: str = "en") -> str:
+    """The sentence of what several cards of a scope show together."""
+    said = words(language)
+    parts = [said.shared(values["cards"], scope)]
+    if "slot" in values:
+        parts.append(said.awaited(values["host"], values["slot"]))
+    return " ".join([*parts, meanings(language)[detector].brief])
+
+
+def card_finding(key: str, verdict: CardVerdict, language: str = "en") -> Finding:
     """The entry of the findings list for a card that is not ok."""
     first = verdict.evidence[0]
     return Finding(
@@ -220,14 +227,14 @@ def card_finding(key: str, verdict: CardVerdict) -> Finding:
         finding=first.finding,
         text=first.text,
         action=verdict.action,
-        steps=list(meanings()[first.finding].steps),
+        steps=list(meanings(language)[first.finding].steps),
         delivered=min(verdict.delivered.values(), default=None),
         since=verdict.since or 0.0,
         cards=[key],
     )
 
 
-def wider_finding(found: ScopeFinding) -> Finding:
+def wider_finding(found: ScopeFinding, language: str = "en") -> Finding:
     """The entry of the findings list for a node or anything wider."""
     first = found.evidence[0]
     return Finding(
@@ -241,7 +248,7 @@ def wider_finding(found: ScopeFinding) -> Finding:
         finding=first.finding,
         text=first.text,
         action=found.action,
-        steps=list(meanings()[first.finding].steps),
+        steps=list(meanings(language)[first.finding].steps),
         delivered=min(found.delivered.values(), default=None),
         since=found.since,
         cards=found.cards,

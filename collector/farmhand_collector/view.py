@@ -21,6 +21,7 @@ from farmhand_collector.report import (
     what_if,
     wider_finding,
 )
+from farmhand_collector.translation import in_language
 from farmhand_collector.wire import (
     NUMBER_COLUMNS,
     SCHEMA,
@@ -202,7 +203,7 @@ class View:
         with self._lock:
             return self._verdicts.get(key)
 
-    def findings(self) -> list[Finding]:
+    def findings(self, language: str = "en") -> list[Finding]:
         """All that is wrong, worst and newest first."""
         with self._lock:
             tick, verdicts = self._tick, dict(self._verdicts)
@@ -211,9 +212,12 @@ class View:
         roster = tick.frame.roster
         names = keys(roster, shown(roster, tick.verdicts))
         wide = tick.verdicts.wide
-        found = [wider_finding(scope_finding(one, roster, names)) for one in wide]
+        found = [
+            wider_finding(in_language(scope_finding(one, roster, names), language), language)
+            for one in wide
+        ]
         found += [
-            card_finding(key, verdict)
+            card_finding(key, in_language(verdict, language), language)
             for key, (_, verdict) in verdicts.items()
             if verdict.state != "ok" and verdict.evidence[0].finding != "idle"
         ]

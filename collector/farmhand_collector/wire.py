@@ -13,7 +13,8 @@ Nothing here imports numpy or a database. Numbers that are not known are `None`,
 `GET /v1/what-if?cards=KEY,KEY&gang=NAME`          `WhatIf`; 404 where no such card or gang is
 =================================================  =============================================
 
-Times are seconds since 1970, UTC. An error answers `{"error": "one line"}`.
+`lang=zh` or `lang=ko` after `status`, `cards/KEY` and `findings` asks for another language than
+English. Times are seconds since 1970, UTC. An error answers `{"error": "one line"}`.
 """
 
 from typing import Any
