@@ -1,5 +1,7 @@
 """Verdicts told in other languages."""
 
+from typing import Any
+
 import pytest
 
 from farmhand_collector.catalogue.words import LANGUAGES, UnknownLanguage
@@ -18,7 +20,7 @@ def texts(state: FarmState) -> list[str]:
 @pytest.fixture
 def farm() -> FarmState:
     """A hot node and a card that is lost."""
-    heat = {"throttle_thermal_ratio": at(range(8, 12), 0.5, 0.0)}
+    heat: dict[str, Any] = {"throttle_thermal_ratio": at(range(8, 12), 0.5, 0.0)}
     frames = [frame(0), *(frame(n, **heat, **FAULTS["lost"]) for n in range(1, 5))]
     return farm_state(FARM, judged(frames))
 

@@ -56,6 +56,20 @@ def alike(frame: Frame) -> Groups:
     return clustered(limit_watts, same_kind(frame), SAME_LIMIT_RATIO)
 
 
+def at_the_same_work(frame: Frame) -> Groups:
+    """(n,) cards of equal job form one group; of cards that tell none, those of one node."""
+    job = np.nan_to_num(span_of(frame).latest["job"])
+    return grouped(job, np.where(job > 0, -1, frame.roster.nodes))
+
+
+def limit_factor(limit_watts: Floats) -> Floats:
+    """(n,) by how much a power limit lets the clock rise, up to a constant; 1 where it is not told.
+
+    Near the top board power grows with about the cube of the clock.
+    """
+    return np.where(limit_watts > 0, np.cbrt(limit_watts), 1.0)
+
+
 def at_power_limit(means: Mapping[str, Floats]) -> Bools:
     """(n,) whether power holds the card, from its means over a span."""
     drawn = means["power_watts"] >= AT_LIMIT_RATIO * means["power_limit_watts"]

@@ -5,39 +5,93 @@ import numpy as np
 from farmhand_collector.capacity.detector import (
     ACTIONS,
     CAUSES,
-    NO_MEMORY,
+    OK,
     Detector,
     Facts,
     Memory,
     Score,
     span_of,
 )
-from farmhand_collector.capacity.frame import Frame
-from farmhand_collector.capacity.peers import alike, at_power_limit, compared, is_hot
+from farmhand_collector.capacity.frame import Bools, Floats, Frame
+from farmhand_collector.capacity.peers import (
+    alike,
+    at_power_limit,
+    at_the_same_work,
+    compared,
+    is_hot,
+    limit_factor,
+)
 from farmhand_collector.capacity.statistics import grouped, others_median
 
 LIMITED_SHORTFALL, FREE_SHORTFALL = 0.10, 0.05
 """Identical healthy cards at their power limit spread by 8 % on average (Sinha et al., SC'22).
 Those not held by power spread by 0.2 % (Longhorn V100s): there is no lottery to lose."""
+OTHER_WORK_SHORTFALL = 0.25
+"""At the limit, heavy work takes a sixth off the clock of light work: only much more is told of a
+card whose work is not known to be that of others."""
+CAPPED_SPREAD, LEAST_CAPPED = 0.01, 2
+"""Cards of a node whose clocks are this equal were capped; what ails a node ails each card in its
+own measure."""
+MEMORY = np.dtype([("capped_mhz", "f8")])
 
 
 def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
     """Mean clock under load against the others of its kind.
 
-    A card at its power limit is compared with others at theirs: what they run decides the clock.
-    A card that is not held back by power has no excuse, whatever the others run.
+    A card at its power limit is compared with others at theirs and at the same work: what they run
+    decides the clock. A card that is not held back by power has no excuse, whatever the others run.
     """
     del facts
     span = span_of(frame)
     clock, kinds = span.latest["core_clock_mhz"], alike(frame)
     limited = at_power_limit(span.latest)
-    equals = others_median(np.where(limited, clock, np.nan), grouped(kinds, limited))
-    reference = np.where(limited, equals, others_median(clock, kinds))
-    least = np.where(limited, LIMITED_SHORTFALL, FREE_SHORTFALL)
-    score = compared(clock, kinds, span.fresh, least_shortfall=least, reference=reference)
+    usual = np.where(limited, _usual_limited(frame, limited), others_median(clock, kinds))
+    at_work = grouped(kinds, limited, at_the_same_work(frame))
+    has_equals = ~np.isnan(others_median(np.where(limited, clock, np.nan), at_work))
+    least = np.where(has_equals, LIMITED_SHORTFALL, OTHER_WORK_SHORTFALL)
+    least = np.where(limited, least, FREE_SHORTFALL)
+    score = compared(clock, kinds, span.fresh, least_shortfall=least, reference=usual)
+    memory = _with_cap(frame, memory, limited)
+    level = np.where((score.level > OK) & _is_capped(frame, memory), OK, score.level)
     heat = np.where(is_hot(frame), CAUSES.index("thermal"), -1).astype(np.int8)
     cooling = np.where(is_hot(frame), ACTIONS.index("clean-fan"), -1).astype(np.int8)
-    return score._replace(cause=heat, action=cooling), memory
+    return score._replace(level=level.astype(np.int8), cause=heat, action=cooling), memory
+
+
+def _usual_limited(frame: Frame, limited: Bools) -> Floats:
+    """(n,) clock of the others at their limits, as it were at the card's own; best at its work."""
+    latest = span_of(frame).latest
+    factor = limit_factor(latest["power_limit_watts"])
+    scaled = np.where(limited, latest["core_clock_mhz"] / factor, np.nan)
+    kinds = alike(frame)
+    same = others_median(scaled, grouped(kinds, at_the_same_work(frame)))
+    return np.where(np.isnan(same), others_median(scaled, kinds), same) * factor
+
+
+def _with_cap(frame: Frame, memory: Memory, limited: Bools) -> Memory:
+    """Memory of the clock at which all working cards of a kind in a node ran, held by nothing.
+
+    It is kept for when one of them works alone.
+    """
+    clock = np.where(limited, np.nan, span_of(frame).loaded["core_clock_mhz"])
+    works = ~np.isnan(span_of(frame).loaded["core_clock_mhz"])
+    groups = grouped(frame.roster.kinds, frame.roster.nodes)
+    n = int(groups.max(initial=-1)) + 1
+    lowest, highest = np.full(n, np.inf), np.full(n, -np.inf)
+    np.minimum.at(lowest, groups[works], np.nan_to_num(clock[works]))
+    np.maximum.at(highest, groups[works], np.nan_to_num(clock[works], nan=np.inf))
+    several = np.bincount(groups, weights=works, minlength=n) >= LEAST_CAPPED
+    equal = several & (highest <= lowest * (1 + CAPPED_SPREAD))
+    memory = memory.copy()
+    of_node = np.where(several, np.where(equal, highest, 0.0), np.nan)[groups]
+    memory["capped_mhz"] = np.where(np.isnan(of_node), memory["capped_mhz"], of_node)
+    return memory
+
+
+def _is_capped(frame: Frame, memory: Memory) -> Bools:
+    clock, cap = span_of(frame).loaded["core_clock_mhz"], memory["capped_mhz"]
+    capped: Bools = (cap > 0) & (np.abs(clock - cap) <= CAPPED_SPREAD * cap)
+    return capped
 
 
 DETECTOR = Detector(
@@ -48,7 +102,7 @@ DETECTOR = Detector(
     precedence=8,
     raise_after=3,
     clear_after=6,
-    memory=NO_MEMORY,
+    memory=MEMORY,
     per_span=True,
     score=score,
     shared_by=frozenset({"node"}),

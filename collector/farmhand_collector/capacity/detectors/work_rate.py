@@ -13,7 +13,7 @@ from farmhand_collector.capacity.detector import (
     span_of,
 )
 from farmhand_collector.capacity.frame import Bools, Floats, Frame
-from farmhand_collector.capacity.peers import LEAST_SIGMAS, compared, same_kind
+from farmhand_collector.capacity.peers import LEAST_SIGMAS, alike, compared, limit_factor
 from farmhand_collector.capacity.statistics import (
     Groups,
     grouped,
@@ -32,23 +32,27 @@ LEAST_NODE_CARDS = 2
 def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
     """Rate against the others at the same job, by card, and by node against other nodes.
 
-    Cards of other models may take part in the job; only equals are compared.
+    Cards of other models, or with other power limits, may take part in the job; only equals are
+    compared.
     """
     del facts
     span = span_of(frame)
     rate, job = span.latest["rate"], np.nan_to_num(span.latest["job"])
-    cohort = np.where(job > 0, grouped(same_kind(frame), job), -1)
-    positive = np.where(rate > 0, rate, np.nan) / _busy(span.latest["utilization_ratio"], cohort)
+    cohort = np.where(job > 0, grouped(alike(frame), job), -1)
+    factor = limit_factor(span.latest["power_limit_watts"])
+    scaled = np.where(rate > 0, rate, np.nan) / factor
+    asked = _asked(span.latest["utilization_ratio"], cohort)
     fresh = span.rate > 0
-    score = compared(positive, cohort, fresh, least_shortfall=CARD_SHORTFALL)
-    slow_node = _of_slow_node(frame, positive, cohort) & fresh
-    judged = score.level >= 0
-    level = levels(judged | slow_node, (DEGRADED, (score.level > 0) | slow_node))
-    return score._replace(level=level), memory
+    usual = others_median(scaled, cohort) * asked
+    score = compared(scaled, cohort, fresh, least_shortfall=CARD_SHORTFALL, reference=usual)
+    slow_node = _of_slow_node(frame, scaled, asked, cohort) & fresh
+    level = levels((score.level >= 0) | slow_node, (DEGRADED, (score.level > 0) | slow_node))
+    shown = {name: score.evidence[name] * factor for name in ("value", "usual")}
+    return score._replace(level=level, evidence={**score.evidence, **shown}), memory
 
 
-def _busy(utilization: Floats, cohort: Groups) -> Floats:
-    """(n,) how busy a card is beside its equals, at most 1; 1 where it does not tell.
+def _asked(utilization: Floats, cohort: Groups) -> Floats:
+    """(n,) how much a card is asked for beside its equals, at most 1; 1 where it does not tell.
 
     One that is asked for less does less. A slow one is as busy as the others, or busier.
     """
@@ -56,17 +60,16 @@ def _busy(utilization: Floats, cohort: Groups) -> Floats:
     return np.where(np.isnan(share), 1.0, share)
 
 
-def _of_slow_node(frame: Frame, rate: Floats, cohort: Groups) -> Bools:
+def _of_slow_node(frame: Frame, rate: Floats, asked: Floats, cohort: Groups) -> Bools:
     """(n,) whether a card's node as a whole is slower at its job than the other nodes."""
-    node_job, first, members = np.unique(
-        grouped(cohort, frame.roster.nodes), return_index=True, return_inverse=True
-    )
-    del node_job
+    groups = grouped(cohort, frame.roster.nodes)
+    _, first, members = np.unique(groups, return_index=True, return_inverse=True)
     medians, counts = _medians(rate, members, len(first))
-    medians = np.where((counts >= LEAST_NODE_CARDS) & (cohort[first] >= 0), medians, np.nan)
-    usual = others_median(medians, cohort[first])
-    deviation = np.log(medians / usual)
-    slow = (1 - medians / usual >= NODE_SHORTFALL) & (
+    able = (counts >= LEAST_NODE_CARDS) & (cohort[first] >= 0)
+    usual = others_median(np.where(able, medians, np.nan), cohort[first])
+    shown = np.where(able, _medians(rate / asked, members, len(first))[0], np.nan)
+    deviation = np.log(shown / usual)
+    slow = (1 - shown / usual >= NODE_SHORTFALL) & (
         deviation <= -LEAST_SIGMAS * pooled_sigma(deviation)
     )
     of_card: Bools = slow[members]
