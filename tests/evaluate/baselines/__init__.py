@@ -1,0 +1,1 @@
+"""What others do: rules and statistics that farmhand is held against."""

@@ -1,0 +1,1 @@
+"""Tiers of the evaluation: each answers a question of its own with numbers of its own."""
