@@ -53,6 +53,8 @@ class Effects:
     """Power limit in force against the one the card came with."""
     power_ceiling: Array
     """Watts that the supply gives, whatever the limit in force says."""
+    ceiling_told: Flags
+    """Whether the board tells that it is short of power, as one that measures each inlet does."""
     memory_clock_ceiling: Array
     slowdown_share: Array
     """Share of the loaded time in which the hardware halves the clock."""
@@ -115,6 +117,7 @@ class Effects:
             idle_power_ratio=filled(1.0),
             limit_ratio=filled(1.0),
             power_ceiling=filled(np.inf),
+            ceiling_told=np.zeros(count, bool),
             memory_clock_ceiling=filled(np.inf),
             slowdown_share=filled(0.0),
             brake_share=filled(0.0),

@@ -296,7 +296,8 @@ class _Load:
         supply = self._solve(effects.power_ceiling, self._draw)
         unlimited = np.minimum(free, supply)
         limited = self._solve(power_limit_in_force(hardware, effects), self._draw)
-        return np.minimum(unlimited, limited), limited < unlimited
+        told = effects.ceiling_told & (supply < np.minimum(free, limited))
+        return np.minimum(unlimited, limited), (limited < unlimited) | told
 
     def clock_for_power(self, watts: Array) -> Array:
         """The clock at which the mean power over the window is so many watts."""

@@ -32,7 +32,17 @@ def test_a_card_a_fifth_slower_is_told() -> None:
 
 def test_cards_are_not_alike_by_eight_percent() -> None:
     """That is how healthy ones of one kind spread."""
-    assert slow(levels(frame(0, work=working(at(SICK, 92.0, 100.0))))) == []
+    rates = at(SICK, 92.0, 100.0) * spread(0.02) / 100
+
+    assert slow(levels(frame(0, work=working(rates)))) == []
+
+
+def test_beside_cards_that_agree_very_well_half_as_much_is_told() -> None:
+    """There is work at which cards do not differ."""
+    farm = cards(32)
+    rates = at(SICK, 93.5, 100.0, n=32) * spread(0.001, 32) / 100
+
+    assert slow(levels(frame(0, farm, work=working(rates, n=32)))) == [SICK]
 
 
 def test_a_node_six_percent_slower_is_told_with_all_its_cards() -> None:

@@ -12,7 +12,7 @@ from farmhand_collector.capacity.detector import (
     Score,
     span_of,
 )
-from farmhand_collector.capacity.frame import Bools, Floats, Frame
+from farmhand_collector.capacity.frame import Bools, Codes, Floats, Frame
 from farmhand_collector.capacity.peers import (
     alike,
     at_power_limit,
@@ -23,12 +23,16 @@ from farmhand_collector.capacity.peers import (
 )
 from farmhand_collector.capacity.statistics import grouped, others_median
 
-LIMITED_SHORTFALL, FREE_SHORTFALL = 0.10, 0.05
-"""Identical healthy cards at their power limit spread by 8 % on average (Sinha et al., SC'22).
-Those not held by power spread by 0.2 % (Longhorn V100s): there is no lottery to lose."""
+LIMITED_SHORTFALL, FREE_SHORTFALL = 0.12, 0.05
+"""Identical healthy cards at their power limit spread by 8 % on average (Sinha et al., SC'22), more
+where the limit is low and the air warm: half as much again is no lottery. Those not held by power
+spread by 0.2 % (Longhorn V100s): there is none to lose."""
 OTHER_WORK_SHORTFALL = 0.25
 """At the limit, heavy work takes a sixth off the clock of light work: only much more is told of a
 card whose work is not known to be that of others."""
+SHORT_OF_POWER_DUTY, SHORT_OF_POWER_RATIO = 0.3, 0.85
+"""A board that is told to be held by power, and draws less than its limit, is short at one of its
+inlets: the driver's power capping watches each of them (own judgement)."""
 CAPPED_SPREAD, LEAST_CAPPED = 0.01, 2
 """Cards of a node whose clocks are this equal were capped; what ails a node ails each card in its
 own measure."""
@@ -53,9 +57,20 @@ def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
     score = compared(clock, kinds, span.fresh, least_shortfall=least, reference=usual)
     memory = _with_cap(frame, memory, limited)
     level = np.where((score.level > OK) & _is_capped(frame, memory), OK, score.level)
-    heat = np.where(is_hot(frame), CAUSES.index("thermal"), -1).astype(np.int8)
-    cooling = np.where(is_hot(frame), ACTIONS.index("clean-fan"), -1).astype(np.int8)
-    return score._replace(level=level.astype(np.int8), cause=heat, action=cooling), memory
+    cause, action = _cause(frame)
+    return score._replace(level=level.astype(np.int8), cause=cause, action=action), memory
+
+
+def _cause(frame: Frame) -> tuple[Codes, Codes]:
+    """(n,) cause and action by what else is known: it is hot, or power holds it below its limit."""
+    latest = span_of(frame).latest
+    short = latest["throttle_power_ratio"] >= SHORT_OF_POWER_DUTY
+    short &= latest["power_watts"] < SHORT_OF_POWER_RATIO * latest["power_limit_watts"]
+    hot = is_hot(frame)
+    cause, action = (np.full(len(frame), -1, np.int8) for _ in range(2))
+    cause[short], action[short] = CAUSES.index("power"), ACTIONS.index("check-power-cable")
+    cause[hot], action[hot] = CAUSES.index("thermal"), ACTIONS.index("clean-fan")
+    return cause, action
 
 
 def _usual_limited(frame: Frame, limited: Bools) -> Floats:

@@ -12,11 +12,12 @@ from farmhand_collector.capacity.detector import (
     levels,
     span_of,
 )
-from farmhand_collector.capacity.frame import Bools, Floats, Frame
-from farmhand_collector.capacity.peers import LEAST_SIGMAS, alike, compared, limit_factor
+from farmhand_collector.capacity.frame import Floats, Frame
+from farmhand_collector.capacity.peers import LEAST_SIGMAS, alike, compared, limit_factor, same_kind
 from farmhand_collector.capacity.statistics import (
     Groups,
     grouped,
+    lower_tail,
     others_median,
     pooled_sigma,
 )
@@ -24,9 +25,15 @@ from farmhand_collector.capacity.statistics import (
 CARD_SHORTFALL = 0.10
 """Healthy cards differ by 8 % on average at the same work (Sinha et al., SC'22); uneven work in one
 job makes ranks differ by 5 % (ByteDance's trace with uneven sequences)."""
+STEADY_SHORTFALL, STEADY_SIGMAS, LEAST_STEADY_CARDS = 0.05, 8.0, 16
+"""There is work at which cards differ by 0.1 % (PageRank on Longhorn): where all others agree so
+well, half as much says as much. Uneven work reaches five of its own sigmas (ByteDance)."""
+LEAST_STEADY_SIGMA = 0.004
 NODE_SHORTFALL = 0.05
 """A whole node that is so much slower stands out: healthy ones differ by 3 % at most (Frontera)."""
 LEAST_NODE_CARDS = 2
+LOCK_STEP_SPREAD = 0.02
+"""Cards that wait for each other tell rates this equal; ranks that time themselves do not."""
 
 
 def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
@@ -40,15 +47,40 @@ def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
     rate, job = span.latest["rate"], np.nan_to_num(span.latest["job"])
     cohort = np.where(job > 0, grouped(alike(frame), job), -1)
     factor = limit_factor(span.latest["power_limit_watts"])
-    scaled = np.where(rate > 0, rate, np.nan) / factor
+    scaled = _at_gangs_pace(np.where(rate > 0, rate, np.nan) / factor, frame)
     asked = _asked(span.latest["utilization_ratio"], cohort)
     fresh = span.rate > 0
     usual = others_median(scaled, cohort) * asked
     score = compared(scaled, cohort, fresh, least_shortfall=CARD_SHORTFALL, reference=usual)
-    slow_node = _of_slow_node(frame, scaled, asked, cohort) & fresh
-    level = levels((score.level >= 0) | slow_node, (DEGRADED, (score.level > 0) | slow_node))
+    deviation = np.log(scaled / usual)
+    sigmas = np.fmin(_of_slow_node(frame, scaled, asked, cohort), _beside_steady(deviation, cohort))
+    sigmas = np.where(fresh, sigmas, np.nan)
+    level = levels((score.level >= 0) | ~np.isnan(sigmas), (DEGRADED, score.level > 0))
+    level = np.where(np.isnan(sigmas), level, DEGRADED).astype(np.int8)
     shown = {name: score.evidence[name] * factor for name in ("value", "usual")}
-    return score._replace(level=level, evidence={**score.evidence, **shown}), memory
+    assert score.p_value is not None
+    p_value = np.fmin(score.p_value, lower_tail(sigmas))
+    return Score(level, {**score.evidence, **shown}, score.delivered, p_value), memory
+
+
+def _at_gangs_pace(rate: Floats, frame: Frame) -> Floats:
+    """(n,) rates, one for all cards of a gang that go in lock step: all are slow, or none."""
+    gang = np.nan_to_num(span_of(frame).latest["gang"])
+    groups = grouped(gang, same_kind(frame))
+    paces, _ = _medians(rate, groups, int(groups.max(initial=-1)) + 1)
+    pace = paces[groups]
+    in_step = (gang > 0) & (np.abs(rate / pace - 1) <= LOCK_STEP_SPREAD)
+    return np.where(in_step, pace, rate)
+
+
+def _beside_steady(deviation: Floats, cohort: Groups) -> Floats:
+    """(n,) by how many of their sigmas a card lies below others that agree very well; else NaN."""
+    groups = np.where(cohort >= 0, cohort, cohort.max(initial=0) + 1)
+    spread, members = _medians(np.abs(deviation), groups, int(groups.max(initial=-1)) + 1)
+    sigmas = deviation / np.fmax(1.4826 * spread, LEAST_STEADY_SIGMA)[groups]
+    able = (members >= LEAST_STEADY_CARDS)[groups] & (cohort >= 0)
+    slow = able & (1 - np.exp(deviation) >= STEADY_SHORTFALL) & (sigmas <= -STEADY_SIGMAS)
+    return np.where(slow, sigmas, np.nan)
 
 
 def _asked(utilization: Floats, cohort: Groups) -> Floats:
@@ -60,8 +92,8 @@ def _asked(utilization: Floats, cohort: Groups) -> Floats:
     return np.where(np.isnan(share), 1.0, share)
 
 
-def _of_slow_node(frame: Frame, rate: Floats, asked: Floats, cohort: Groups) -> Bools:
-    """(n,) whether a card's node as a whole is slower at its job than the other nodes."""
+def _of_slow_node(frame: Frame, rate: Floats, asked: Floats, cohort: Groups) -> Floats:
+    """(n,) by how many sigmas a card's node is slower at its job than other nodes; else NaN."""
     groups = grouped(cohort, frame.roster.nodes)
     _, first, members = np.unique(groups, return_index=True, return_inverse=True)
     medians, counts = _medians(rate, members, len(first))
@@ -69,11 +101,9 @@ def _of_slow_node(frame: Frame, rate: Floats, asked: Floats, cohort: Groups) -> 
     usual = others_median(np.where(able, medians, np.nan), cohort[first])
     shown = np.where(able, _medians(rate / asked, members, len(first))[0], np.nan)
     deviation = np.log(shown / usual)
-    slow = (1 - shown / usual >= NODE_SHORTFALL) & (
-        deviation <= -LEAST_SIGMAS * pooled_sigma(deviation)
-    )
-    of_card: Bools = slow[members]
-    return of_card
+    sigmas = deviation / pooled_sigma(deviation)
+    slow = (1 - shown / usual >= NODE_SHORTFALL) & (sigmas <= -LEAST_SIGMAS)
+    return np.where(slow, sigmas, np.nan)[members]
 
 
 def _medians(values: Floats, groups: Groups, count: int) -> tuple[Floats, Floats]:

@@ -56,7 +56,7 @@ def supply_brake(moment: Moment, case: Case) -> None:
     ramp_seconds=SLOWLY,
 )
 def supply_deficit(moment: Moment, case: Case) -> None:
-    """Every card of the group ends below its limit, and no throttle says why."""
+    """Every card of the group ends below its limit; some boards tell that power holds them."""
     _let_sag(moment, case)
 
 
@@ -65,3 +65,4 @@ def _let_sag(moment: Moment, case: Case) -> None:
     clock = moment.boards.full_clock * (1.0 - case.size)
     cards = list(case.fault.cards)
     moment.effects.power_ceiling[cards] = moment.boards.hardware.full_power(clock)[cards]
+    moment.effects.ceiling_told[cards] = case.fault.variant
