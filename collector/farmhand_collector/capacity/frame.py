@@ -118,8 +118,9 @@ class Span:
 
     `loaded` are means while loaded, `idle` while at rest, `host` what the card's node measured,
     `rate` that of its main job. `latest` are the loaded means of the last span in which each card
-    worked, this one where `fresh`, and when it ended (`end_ns`); also `rate`, `job` and `gang` of
-    the last one in which its job told a rate (`rate_end_ns`).
+    worked, this one where `fresh`, and when it ended (`end_ns`); also `rate`, `job`, `gang`,
+    `rate_power_limit_watts` and `rate_utilization_ratio` of the last one in which its job told a
+    rate (`rate_end_ns`).
     """
 
     start_ns: int

@@ -26,9 +26,9 @@ AT_LIMIT_RATIO = 0.93
 SAME_LIMIT_RATIO = 1.06
 """Partner boards of one model differ by a few percent in their limit, which moves the clock by a
 third of that; a limit lowered on purpose lies further off."""
-AT_LIMIT_DUTY = 0.3
+AT_LIMIT_DUTY = 0.05
 """A card is at its power limit when it draws this share of it, or is held by it this share of the
-time. That is normal at full load."""
+time. That is normal at full load; bursts of work are held now and then."""
 HOT_CELSIUS, HOTTER_CELSIUS = 65.0, 10.0
 """A die this warm, and this much warmer than equal cards, has a cooling of its own to blame; the
 place in the chassis makes up to 8 °C (Longhorn, datasets B)."""
@@ -47,6 +47,12 @@ def _memory_bytes(frame: Frame) -> Floats:
     for other in (worked, frame.facts["memory_total_bytes"]):
         size = np.where(np.isnan(size), other, size)
     return size
+
+
+def alike_at_work(frame: Frame) -> Groups:
+    """(n,) cards of equal model, memory and about equal limit when their job last told a rate."""
+    limit_watts = np.nan_to_num(span_of(frame).latest["rate_power_limit_watts"])
+    return clustered(limit_watts, same_kind(frame), SAME_LIMIT_RATIO)
 
 
 @lru_cache(maxsize=1)

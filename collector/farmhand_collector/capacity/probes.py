@@ -33,7 +33,11 @@ def last(memory: Memory) -> Floats:
 
 
 def compare(
-    memory: Memory, equals: Groups, least_beside: float, repeats: Bools | None = None
+    memory: Memory,
+    equals: Groups,
+    least_beside: float,
+    repeats: Bools | None = None,
+    degraded_share: float = DEGRADED_SHARE,
 ) -> None:
     """Judge all last results against equal cards and the first ones; `memory` is changed.
 
@@ -42,6 +46,7 @@ def compare(
         equals: (n,) who is compared with whom, negative for nobody.
         least_beside: share below equal cards from which on it matters.
         repeats: (n,) whose first result was measured under the same conditions; by default all.
+        degraded_share: below it a card is degraded.
     """
     measured = last(memory)
     usual = others_median(measured, equals)
@@ -54,7 +59,7 @@ def compare(
     memory["usual"], memory["share"] = np.nan_to_num(usual), np.nan_to_num(share)
     memory["level"] = NOT_JUDGED
     memory["level"][~np.isnan(measured)] = OK
-    lower(memory, share, WATCH_SHARE, DEGRADED_SHARE, FAILING_SHARE)
+    lower(memory, share, WATCH_SHARE, degraded_share, FAILING_SHARE)
 
 
 def lower(memory: Memory, share: Floats, *least: float) -> None:

@@ -132,6 +132,8 @@ def _closed(frame: Frame, spans: Spans) -> Span:
     fresh = ~np.isnan(loaded["core_clock_mhz"]) | ~np.isnan(loaded["power_watts"])
     latest = _latest(frame, spans.latest, "end_ns", loaded, fresh)
     worked = {**_job(frame), RATE: rate}
+    # A rate belongs to the limit and the load at which it was told.
+    worked |= {f"rate_{name}": loaded[name] for name in ("power_limit_watts", "utilization_ratio")}
     latest |= _latest(frame, spans.latest, "rate_end_ns", worked, ~np.isnan(rate))
     start_ns = frame.start_ns // SPAN_NS * SPAN_NS
     return Span(start_ns, loaded, means["idle"], means["host"], rate, latest, fresh)

@@ -8,6 +8,8 @@ import numpy as np
 from farmhand_collector.capacity.detector import (
     NO_MEMORY,
     NOT_JUDGED,
+    OK,
+    WATCH,
     Detector,
     Facts,
     Memory,
@@ -16,7 +18,7 @@ from farmhand_collector.capacity.detector import (
 )
 from farmhand_collector.capacity.frame import Floats, Frame
 from farmhand_collector.capacity.mig import is_divided
-from farmhand_collector.capacity.peers import compared, same_kind
+from farmhand_collector.capacity.peers import alike_at_work, compared
 from farmhand_collector.capacity.statistics import grouped
 
 LEAST_SHORTFALL = 0.10
@@ -30,11 +32,15 @@ _FIELD = "memory_bandwidth_bytes_per_second"
 
 
 def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
-    """Mean traffic under load against the median of the other cards of its kind at its job."""
+    """Mean traffic under load against the median of the other cards of its kind at its job.
+
+    A card that is kept waiting moves less too, so this is never more than worth a look; a probe or
+    the rate of the work says whether the memory gives less.
+    """
     del facts
     span = span_of(frame)
     job = np.nan_to_num(span.latest["job"])
-    cohort = np.where(job > 0, grouped(same_kind(frame), job), -1)
+    cohort = np.where(job > 0, grouped(alike_at_work(frame), job), -1)
     moved = np.where(span.latest[_FIELD] > 0, span.latest[_FIELD], np.nan)
     # A card that told no rate may be at other work than it was last told to be.
     fresh = ~np.isnan(span.loaded[_FIELD]) & ~np.isnan(span.rate) & ~is_divided(frame)
@@ -47,7 +53,8 @@ def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
         "shortfall": score.evidence["shortfall"],
         "channels_missing": np.where(judged, _channels_missing(frame, moved / usual), np.nan),
     }
-    return score._replace(evidence=evidence), memory
+    level = np.where(score.level > OK, WATCH, score.level).astype(np.int8)
+    return score._replace(level=level, evidence=evidence, delivered=None), memory
 
 
 def _channels_missing(frame: Frame, share: Floats) -> Floats:

@@ -29,7 +29,8 @@ where the limit is low and the air warm: half as much again is no lottery. Those
 spread by 0.2 % (Longhorn V100s): there is none to lose."""
 OTHER_WORK_SHORTFALL = 0.25
 """At the limit, heavy work takes a sixth off the clock of light work: only much more is told of a
-card whose work is not known to be that of others."""
+card whose work is not known to be that of others, or comes in bursts."""
+FULL_RATIO = 0.93
 SHORT_OF_POWER_DUTY, SHORT_OF_POWER_RATIO = 0.3, 0.85
 """A board that is told to be held by power, and draws less than its limit, is short at one of its
 inlets: the driver's power capping watches each of them (own judgement)."""
@@ -52,7 +53,8 @@ def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
     usual = np.where(limited, _usual_limited(frame, limited), others_median(clock, kinds))
     at_work = grouped(kinds, limited, at_the_same_work(frame))
     has_equals = ~np.isnan(others_median(np.where(limited, clock, np.nan), at_work))
-    least = np.where(has_equals, LIMITED_SHORTFALL, OTHER_WORK_SHORTFALL)
+    bursts = span.latest["utilization_ratio"] < FULL_RATIO
+    least = np.where(has_equals & ~bursts, LIMITED_SHORTFALL, OTHER_WORK_SHORTFALL)
     least = np.where(limited, least, FREE_SHORTFALL)
     score = compared(clock, kinds, span.fresh, least_shortfall=least, reference=usual)
     memory = _with_cap(frame, memory, limited)

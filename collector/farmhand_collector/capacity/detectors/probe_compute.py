@@ -19,6 +19,9 @@ from farmhand_collector.capacity.statistics import Groups, clustered, others_med
 _QUANTITIES = ("fp16_flops", "fp32_flops")
 LEAST_BESIDE = 0.10
 """Below equal cards: healthy ones spread by 8 % on average (Sinha et al., SC'22)."""
+DEGRADED_SHARE = 0.86
+"""Of the first result or that of equal cards: at the power limit, warm air takes some more off a card
+than the spread of healthy ones. Own judgement."""
 LEAST_CLOCK_RATIO = 0.5
 """A clock below half of that of equal cards is no choice of a keeper. Own judgement."""
 MEMORY = np.dtype(
@@ -50,7 +53,8 @@ def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
         equals = _equals(frame, memory)
         for name in _QUANTITIES:
             probes.remember(memory[name], measured[name] / _clock_ratio(memory, equals))
-            probes.compare(memory[name], equals, LEAST_BESIDE, memory["limit_watts"] > 0)
+            repeats = memory["limit_watts"] > 0
+            probes.compare(memory[name], equals, LEAST_BESIDE, repeats, DEGRADED_SHARE)
     levels = [probes.level_of(memory[name], told) for name in _QUANTITIES]
     level = np.maximum(*levels)
     shares = [probes.share_of(memory[name]) for name in _QUANTITIES]

@@ -12,10 +12,17 @@ from farmhand_collector.capacity.detector import (
     levels,
     span_of,
 )
-from farmhand_collector.capacity.frame import Floats, Frame
-from farmhand_collector.capacity.peers import LEAST_SIGMAS, alike, compared, limit_factor, same_kind
+from farmhand_collector.capacity.frame import Bools, Floats, Frame
+from farmhand_collector.capacity.peers import (
+    LEAST_SIGMAS,
+    alike_at_work,
+    compared,
+    limit_factor,
+    same_kind,
+)
 from farmhand_collector.capacity.statistics import (
     Groups,
+    clustered,
     grouped,
     lower_tail,
     others_median,
@@ -32,6 +39,8 @@ LEAST_STEADY_SIGMA = 0.004
 NODE_SHORTFALL = 0.05
 """A whole node that is so much slower stands out: healthy ones differ by 3 % at most (Frontera)."""
 LEAST_NODE_CARDS = 2
+LOCK_RATIO = 4.0
+"""A lock costs a mining card 15 to 30 times its rate; equal ones lie much closer together."""
 LOCK_STEP_SPREAD = 0.02
 """Cards that wait for each other tell rates this equal; ranks that time themselves do not."""
 
@@ -42,13 +51,13 @@ def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
     Cards of other models, or with other power limits, may take part in the job; only equals are
     compared.
     """
-    del facts
     span = span_of(frame)
     rate, job = span.latest["rate"], np.nan_to_num(span.latest["job"])
-    cohort = np.where(job > 0, grouped(alike(frame), job), -1)
-    factor = limit_factor(span.latest["power_limit_watts"])
+    cohort = np.where(job > 0, grouped(alike_at_work(frame), job), -1)
+    cohort = _by_lock(rate, cohort, facts.of_cards("locked", len(frame)) == 1)
+    factor = limit_factor(span.latest["rate_power_limit_watts"])
     scaled = _at_gangs_pace(np.where(rate > 0, rate, np.nan) / factor, frame)
-    asked = _asked(span.latest["utilization_ratio"], cohort)
+    asked = _asked(span.latest["rate_utilization_ratio"], cohort)
     fresh = span.rate > 0
     usual = others_median(scaled, cohort) * asked
     score = compared(scaled, cohort, fresh, least_shortfall=CARD_SHORTFALL, reference=usual)
@@ -61,6 +70,12 @@ def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
     assert score.p_value is not None
     p_value = np.fmin(score.p_value, lower_tail(sigmas))
     return Score(level, {**score.evidence, **shown}, score.delivered, p_value), memory
+
+
+def _by_lock(rate: Floats, cohort: Groups, locked: Bools) -> Groups:
+    """(n,) the cohort, mining cards split by whether they are locked: only their rate tells."""
+    split = clustered(np.where(locked, np.nan_to_num(rate), 0.0), cohort, LOCK_RATIO)
+    return np.where(locked & (cohort >= 0), split + cohort.max(initial=0) + 1, cohort)
 
 
 def _at_gangs_pace(rate: Floats, frame: Frame) -> Floats:
