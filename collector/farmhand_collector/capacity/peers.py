@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from farmhand_collector.capacity.detector import DEGRADED, Score, levels, span_of
+from farmhand_collector.capacity.detector import DEGRADED, SPAN_NS, Score, levels, span_of
 from farmhand_collector.capacity.frame import Bools, Floats, Frame
 from farmhand_collector.capacity.statistics import (
     Groups,
@@ -63,8 +63,10 @@ def alike(frame: Frame) -> Groups:
 
 
 def at_the_same_work(frame: Frame) -> Groups:
-    """(n,) cards of equal job form one group; of cards that tell none, those of one node."""
-    job = np.nan_to_num(span_of(frame).latest["job"])
+    """(n,) cards of equal job form one group; of cards that tell none now, those of one node."""
+    latest = span_of(frame).latest
+    told_then = np.abs(latest["end_ns"] - latest["rate_end_ns"]) <= SPAN_NS
+    job = np.where(told_then, np.nan_to_num(latest["job"]), 0.0)
     return grouped(job, np.where(job > 0, -1, frame.roster.nodes))
 
 

@@ -6,6 +6,7 @@ from farmhand_collector.capacity import probes
 from farmhand_collector.capacity.boards import mining_cards
 from farmhand_collector.capacity.detector import (
     NOT_JUDGED,
+    WATCH,
     Detector,
     Facts,
     Memory,
@@ -14,14 +15,14 @@ from farmhand_collector.capacity.detector import (
 from farmhand_collector.capacity.frame import Bools, Floats, Frame
 from farmhand_collector.capacity.mig import is_divided
 from farmhand_collector.capacity.peers import SAME_LIMIT_RATIO, same_kind
-from farmhand_collector.capacity.statistics import Groups, clustered, others_median
+from farmhand_collector.capacity.statistics import Groups, clustered, grouped, others_median
 
 _QUANTITIES = ("fp16_flops", "fp32_flops")
 LEAST_BESIDE = 0.10
 """Below equal cards: healthy ones spread by 8 % on average (Sinha et al., SC'22)."""
 DEGRADED_SHARE = 0.86
-"""Of the first result or that of equal cards: at the power limit, warm air takes some more off a card
-than the spread of healthy ones. Own judgement."""
+"""Of the first result or that of equal cards: at the power limit, warm air takes some more off a
+card than the spread of healthy ones. Own judgement."""
 LEAST_CLOCK_RATIO = 0.5
 """A clock below half of that of equal cards is no choice of a keeper. Own judgement."""
 MEMORY = np.dtype(
@@ -59,7 +60,10 @@ def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
     level = np.maximum(*levels)
     shares = [probes.share_of(memory[name]) for name in _QUANTITIES]
     share = np.where(level == NOT_JUDGED, np.nan, np.fmin(*shares))
-    return Score(level, {"share": share, **measured}, np.fmin(share, 1.0)), memory
+    # What all cards of a node lost alike was taken from them: a cap, a limit, a driver.
+    alike = others_median(np.fmin(*shares), grouped(frame.roster.kinds, frame.roster.nodes))
+    level = np.where((level > WATCH) & (alike < probes.WATCH_SHARE), WATCH, level)
+    return Score(level.astype(np.int8), {"share": share, **measured}, np.fmin(share, 1.0)), memory
 
 
 def _forget_other_limits(frame: Frame, memory: Memory, told: Bools) -> None:
@@ -94,7 +98,8 @@ DETECTOR = Detector(
     component="compute",
     action="rerun-probe",
     precedence=10,
-    raise_after=1,
+    # Probes of one node come one after the other: the second tells whether all lost alike.
+    raise_after=2,
     clear_after=1,
     memory=MEMORY,
     score=score,

@@ -56,7 +56,8 @@ def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
     cohort = np.where(job > 0, grouped(alike_at_work(frame), job), -1)
     cohort = _by_lock(rate, cohort, facts.of_cards("locked", len(frame)) == 1)
     factor = limit_factor(span.latest["rate_power_limit_watts"])
-    scaled = _at_gangs_pace(np.where(rate > 0, rate, np.nan) / factor, frame)
+    rate, factor = _at_gangs_pace(np.where(rate > 0, rate, np.nan), factor, frame)
+    scaled = rate / factor
     asked = _asked(span.latest["rate_utilization_ratio"], cohort)
     fresh = span.rate > 0
     usual = others_median(scaled, cohort) * asked
@@ -78,14 +79,22 @@ def _by_lock(rate: Floats, cohort: Groups, locked: Bools) -> Groups:
     return np.where(locked & (cohort >= 0), split + cohort.max(initial=0) + 1, cohort)
 
 
-def _at_gangs_pace(rate: Floats, frame: Frame) -> Floats:
-    """(n,) rates, one for all cards of a gang that go in lock step: all are slow, or none."""
+def _at_gangs_pace(rate: Floats, factor: Floats, frame: Frame) -> tuple[Floats, Floats]:
+    """(n,) rates and what limits let them be, one for all cards of a gang that go in lock step.
+
+    All are slow or none; and where one of them has its limit lowered, all wait for it by choice.
+    """
     gang = np.nan_to_num(span_of(frame).latest["gang"])
     groups = grouped(gang, same_kind(frame))
-    paces, _ = _medians(rate, groups, int(groups.max(initial=-1)) + 1)
-    pace = paces[groups]
-    in_step = (gang > 0) & (np.abs(rate / pace - 1) <= LOCK_STEP_SPREAD)
-    return np.where(in_step, pace, rate)
+    count = int(groups.max(initial=-1)) + 1
+    pace, _ = _medians(rate, groups, count)
+    in_step = (gang > 0) & (np.abs(rate / pace[groups] - 1) <= LOCK_STEP_SPREAD)
+    least = np.full(count, np.inf)
+    np.minimum.at(least, groups[in_step], factor[in_step])
+    return (
+        np.where(in_step, pace[groups], rate),
+        np.where(in_step, least[groups], factor),
+    )
 
 
 def _beside_steady(deviation: Floats, cohort: Groups) -> Floats:
