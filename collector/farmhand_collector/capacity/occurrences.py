@@ -214,7 +214,8 @@ def _note(slots: Slots, burst: Burst, job: int, rules: Sequence[Rule], is_shared
             break
     else:
         within_s = max(rule.within_ns for rule in rules) // NANOSECONDS
-        at = _room(slots, mine, max(2, *(rule.times for rule in rules)), within_s)
+        most = max(2, *(rule.times for rule in rules))
+        at = _room(slots, mine, most, burst.last_s - within_s)
         slots[at] = (code, job, burst.first_s, burst.last_s, 0, 0, OK, -1, -1)
         mine = sorted({*mine, at})
     if is_shared:
@@ -226,18 +227,18 @@ def _note(slots: Slots, burst: Burst, job: int, rules: Sequence[Rule], is_shared
         _judge(slots, other, own, rules)
 
 
-def _room(slots: Slots, mine: Sequence[int], most: int, within_s: int) -> int:
+def _room(slots: Slots, mine: Sequence[int], most: int, since_s: int) -> int:
     """Where a new occurrence goes: no more of its code are kept than the rules count.
 
-    Two always are, so that an older one that comes late does not take the place of a newer.
+    Two always are, so that an older one that comes late does not take the place of a newer. Those
+    before `since_s` count no more.
     """
     free = np.flatnonzero(slots["last_s"] == 0)
     if len(free) and len(mine) < most:
         return int(free[0])
     if len(mine) >= most:
         # The oldest that still counts stays, so that occurrences hours apart are seen to be.
-        newest_s = max(int(slots["last_s"][at]) for at in mine)
-        mine = [at for at in mine if newest_s - int(slots["last_s"][at]) > within_s] or mine
+        mine = [at for at in mine if int(slots["last_s"][at]) < since_s] or mine
         lesser = sorted(mine, key=lambda at: (int(slots["level"][at]), int(slots["last_s"][at])))
         least = [at for at in lesser if slots["level"][at] == slots["level"][lesser[0]]]
         return least[min(1, len(least) - 1)]

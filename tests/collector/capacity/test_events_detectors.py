@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from farmhand_collector.capacity.detector import (
@@ -365,6 +365,7 @@ class TestOccurrences:
             assert len(mine) == (gaps + 1 if times else 0)
             assert all(later.first_s - one.last_s > BURST_SECONDS for one, later in pairwise(mine))
 
+    @example([0, 1, 2, 30], 5)
     @given(st.lists(st.integers(0, 40), min_size=1, max_size=25), st.integers(1, 60))
     def test_a_fault_is_found_in_whatever_order_it_is_told(
         self, hours: list[int], apart: int
