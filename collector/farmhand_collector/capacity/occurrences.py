@@ -215,7 +215,8 @@ def _note(slots: Slots, burst: Burst, job: int, rules: Sequence[Rule], is_shared
     else:
         within_s = max(rule.within_ns for rule in rules) // NANOSECONDS
         most = max(2, *(rule.times for rule in rules))
-        at = _room(slots, mine, most, burst.last_s - within_s)
+        newest_s = max([burst.last_s, *(int(slots["last_s"][other]) for other in mine)])
+        at = _room(slots, mine, most, newest_s - within_s)
         slots[at] = (code, job, burst.first_s, burst.last_s, 0, 0, OK, -1, -1)
         mine = sorted({*mine, at})
     if is_shared:
