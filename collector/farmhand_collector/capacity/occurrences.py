@@ -214,7 +214,7 @@ def _note(slots: Slots, burst: Burst, job: int, rules: Sequence[Rule], is_shared
             break
     else:
         within_s = max(rule.within_ns for rule in rules) // NANOSECONDS
-        most = max(2, *(rule.times for rule in rules))
+        most = 2 + max(rule.times for rule in rules)
         newest_s = max([burst.last_s, *(int(slots["last_s"][other]) for other in mine)])
         at = _room(slots, mine, most, newest_s - within_s)
         slots[at] = (code, job, burst.first_s, burst.last_s, 0, 0, OK, -1, -1)
@@ -229,21 +229,24 @@ def _note(slots: Slots, burst: Burst, job: int, rules: Sequence[Rule], is_shared
 
 
 def _room(slots: Slots, mine: Sequence[int], most: int, since_s: int) -> int:
-    """Where a new occurrence goes: no more of its code are kept than the rules count.
+    """Where a new occurrence goes, of whose code at most so many are kept.
 
-    Two always are, so that an older one that comes late does not take the place of a newer. Those
-    before `since_s` count no more.
+    The newest stays, and the oldest since `since_s`, so that occurrences hours apart are seen to
+    be; those before count no more.
     """
     free = np.flatnonzero(slots["last_s"] == 0)
     if len(free) and len(mine) < most:
         return int(free[0])
-    if len(mine) >= most:
-        # The oldest that still counts stays, so that occurrences hours apart are seen to be.
-        mine = [at for at in mine if int(slots["last_s"][at]) < since_s] or mine
-        lesser = sorted(mine, key=lambda at: (int(slots["level"][at]), int(slots["last_s"][at])))
-        least = [at for at in lesser if slots["level"][at] == slots["level"][lesser[0]]]
-        return least[min(1, len(least) - 1)]
-    return min(range(SLOTS), key=lambda at: (int(slots["level"][at]), int(slots["last_s"][at])))
+    lesser = range(SLOTS) if len(mine) < most else mine
+    by_time = sorted(mine, key=lambda at: int(slots["last_s"][at]))
+    counting = [at for at in by_time if int(slots["last_s"][at]) >= since_s]
+    if len(mine) >= most and len(counting) < len(mine):
+        return by_time[0]
+    kept = {*counting[:1], *by_time[-1:]}
+    return min(
+        (at for at in lesser if at not in kept),
+        key=lambda at: (int(slots["level"][at]), int(slots["last_s"][at])),
+    )
 
 
 def _judge(slots: Slots, at: int, same: Sequence[int], rules: Sequence[Rule]) -> None:

@@ -367,6 +367,7 @@ class TestOccurrences:
 
     @example([0, 1, 2, 30], 5)
     @example([0, 4, 1, 5], 37)
+    @example([0, 1, 2, 0, 30], 5)
     @given(st.lists(st.integers(0, 40), min_size=1, max_size=25), st.integers(1, 60))
     def test_a_fault_is_found_in_whatever_order_it_is_told(
         self, hours: list[int], apart: int
