@@ -15,7 +15,7 @@ from farmhand_collector.wire import CardVerdict, FarmState
 from tests.collector.farms import START, gone, healthy, simulated, times
 
 HOURS = 3600.0
-HOT = {"throttle_thermal_ratio": 0.6}
+HOT = {"throttle_thermal_ratio": 0.6, "core_clock_mhz": 1640.0}
 
 
 def recorded(path: Path, readings: Iterable[Reading]) -> Path:

@@ -64,10 +64,15 @@ def alike(frame: Frame) -> Groups:
 
 def at_the_same_work(frame: Frame) -> Groups:
     """(n,) cards of equal job form one group; of cards that tell none now, those of one node."""
+    job = job_now(frame)
+    return grouped(job, np.where(job > 0, -1, frame.roster.nodes))
+
+
+def job_now(frame: Frame) -> Floats:
+    """(n,) the job that each card was at when it last worked, 0 where it told none then."""
     latest = span_of(frame).latest
     told_then = np.abs(latest["end_ns"] - latest["rate_end_ns"]) <= SPAN_NS
-    job = np.where(told_then, np.nan_to_num(latest["job"]), 0.0)
-    return grouped(job, np.where(job > 0, -1, frame.roster.nodes))
+    return np.where(told_then, np.nan_to_num(latest["job"]), 0.0)
 
 
 def limit_factor(limit_watts: Floats) -> Floats:

@@ -103,6 +103,8 @@ def frame(
     n = len(roster)
     start_ns = START_NS + number * length_ns if start_ns is None else start_ns
     read = np.broadcast_to(np.asarray(read, np.int8), n).copy()
+    if "core_clock_mhz" not in changed:
+        changed["core_clock_mhz"] = _clock(changed.get("throttle_thermal_ratio", 0.0))
     columns = {name: np.full(n, np.nan) for name in _numbers("card")}
     for name, value in {**HEALTHY, **changed}.items():
         columns[name] = np.where(
@@ -142,6 +144,11 @@ def working(rate: Array | float, job: Array | int = 1, gang: Array | int = 0, n:
     jobs, gangs = (np.broadcast_to(np.asarray(c, np.int64), n).copy() for c in (job, gang))
     names = {code: f"name {code}" for code in {*jobs.tolist(), *gangs.tolist()} - {0}}
     return Work(rates, jobs, gangs, names)
+
+
+def _clock(throttled: Array | float) -> Array:
+    """What a card that heat holds back gives of its clock: more than a step, less than a fault."""
+    return np.where(np.asarray(throttled) > 0, 1640.0, HEALTHY["core_clock_mhz"])
 
 
 def _numbers(measurement: str) -> list[str]:

@@ -13,6 +13,7 @@ from farmhand_collector.capacity.detector import (
     span_of,
 )
 from farmhand_collector.capacity.frame import Bools, Floats, Frame
+from farmhand_collector.capacity.mig import is_divided
 from farmhand_collector.capacity.peers import (
     LEAST_SIGMAS,
     alike_at_work,
@@ -53,7 +54,8 @@ def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
     """
     span = span_of(frame)
     rate, job = span.latest["rate"], np.nan_to_num(span.latest["job"])
-    cohort = np.where(job > 0, grouped(alike_at_work(frame), job), -1)
+    able = (job > 0) & ~is_divided(frame)
+    cohort = np.where(able, grouped(alike_at_work(frame), job), -1)
     cohort = _by_lock(rate, cohort, facts.of_cards("locked", len(frame)) == 1)
     factor = limit_factor(span.latest["rate_power_limit_watts"])
     rate, factor = _at_gangs_pace(np.where(rate > 0, rate, np.nan), factor, frame)
