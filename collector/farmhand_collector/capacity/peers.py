@@ -31,7 +31,7 @@ AT_LIMIT_DUTY = 0.05
 time. That is normal at full load; bursts of work are held now and then."""
 HOT_CELSIUS, HOTTER_CELSIUS = 65.0, 10.0
 """A die this warm, and this much warmer than equal cards, has a cooling of its own to blame; the
-place in the chassis makes up to 8 °C (Longhorn, datasets B)."""
+place in the chassis makes up to 8 °C (Longhorn)."""
 
 
 @lru_cache(maxsize=1)

@@ -1,7 +1,7 @@
 """Places: what a card's slot and rack do to its temperature, taken out before it is judged.
 
 The second and fourth card of a chassis sit 7 °C above the first and third, and one cabinet of a
-hall 6 °C above the others (Longhorn, datasets B): that is where a card stands, not how it is.
+hall 6 °C above the others (Longhorn): that is where a card stands, not how it is.
 """
 
 import numpy as np

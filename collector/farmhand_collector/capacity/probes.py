@@ -17,7 +17,7 @@ cards, the share of the expected that the last one is, and how bad that is."""
 
 WATCH_SHARE, DEGRADED_SHARE, FAILING_SHARE = 0.95, 0.90, 0.65
 """Against equal cards and the card's own first result: SuperBench's documented criterion is 5 %,
-identical cards spread by 8 % (Sinha et al., SC'22), and cards 3 fails a card below 65 %."""
+identical cards spread by 8 % (Sinha et al., SC'22), and no healthy one reaches less than 65 %."""
 
 
 def remember(memory: Memory, measured: Floats) -> None:

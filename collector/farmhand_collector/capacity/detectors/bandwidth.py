@@ -27,7 +27,7 @@ One missing channel of twelve lies below it; a probe tells that."""
 CHANNEL_BITS, STACK_BITS = 32, 1024
 """Width of a GDDR chip and of an HBM stack; a bus of at least one stack is HBM."""
 SAME_STEP = 0.02
-"""A missing channel shows as a clean step of (n - 1)/n (cards 3)."""
+"""A missing channel shows as a clean step of (n - 1)/n."""
 _FIELD = "memory_bandwidth_bytes_per_second"
 
 

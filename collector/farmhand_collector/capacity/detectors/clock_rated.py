@@ -1,7 +1,7 @@
 """An NPU runs below its rated clock while it works.
 
 Ascends hold their rated clock under load; what lowers it is heat or a fault, and Huawei's own fault
-diagnosis names it so from one minute on (datasets B, Ascend sample).
+diagnosis names it so from one minute on (MindCluster's fault diagnosis).
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
 """The die is hotter per watt than it was when the card was new here, or than equal cards are.
 
-Thermal resistance is (core − air) / power at steady load (detection B3). Where no sensor tells the
+Thermal resistance is (core − air) / power at steady load. Where no sensor tells the
 air, a fixed one is assumed and what all cards of the site have risen by is taken off.
 """
 
@@ -34,8 +34,8 @@ from farmhand_collector.capacity.statistics import others_median, pooled_sigma
 LEAST_POWER_RATIO = 0.5
 """Share of its limit that a card must draw: below it, a degree is too large a part of the whole."""
 STEADY_RATIO = 0.1
-"""How far the power of two spans in a row may differ. The reference asks for 5 % over 3–5 minutes
-(detection B3); means over five minutes each differ by more where jobs begin and end."""
+"""How far the power of two spans in a row may differ. Within 3–5 minutes it should not by 5 %, for
+heatsinks settle in minutes; means over five minutes differ by more where jobs begin and end."""
 COMMISSIONING_SPANS = 12
 """Spans of steady load that make the baseline: an hour."""
 AIR_CELSIUS, LEAST_HEAT_CELSIUS = 30.0, 10.0
@@ -49,14 +49,14 @@ SLOWER_FAN_RATIO = 0.1
 One that fails shows its intention still, or none."""
 WATCH_RISE, DEGRADED_RISE, SHARED_RISE = 0.25, 0.4, 0.2
 """A rise by 20–25 % at the same fan speed is a strong sign of dust, pump-out or a dead fan
-(detection B3): 25 % for a card by itself, 20 % where all cards of a node agree; 40 % is own
+(dried paste, dust): 25 % for a card by itself, 20 % where all cards of a node agree; 40 % is own
 judgement: it takes a card of 70 °C to 86 °C, where throttling starts."""
 LEAST_RISE_CELSIUS = {"measured": 8.0, "assumed": 10.0}
 """Cards that stay cool rise by a quarter with a change of the draught (own judgement: slots make
-7 °C, datasets B), and by more with the air of the day where nobody measures it."""
+7 °C on Longhorn), and by more with the air of the day where nobody measures it."""
 BEYOND_RATIO = 0.35
 """Above equal cards, places taken out. Their spread under one load is 7 °C of 40 (Longhorn,
-datasets B), places included, so this is two of it even if no place was taken out."""
+Longhorn), places included, so this is two of it even if no place was taken out."""
 LEAST_SIGMA = 0.05
 """Floor of the spread of thermal resistance: one degree at each end of 40."""
 THROTTLED_DUTY = 0.05

@@ -1,6 +1,6 @@
 """The card gives less than it gave in its first hour here.
 
-Between cards of one kind there are 2 % and more, within one card a thousandth (datasets B): against
+Between cards of one kind there are 2 % and more, within one card a thousandth (Longhorn): against
 its own past a card shows a loss of 2 % that its peers cannot.
 """
 
@@ -34,13 +34,13 @@ from farmhand_collector.capacity.statistics import (
 )
 
 WATCH_LOSS, DEGRADED_LOSS = 0.02, 0.05
-"""Own history finds 99 % of losses of 2 % (datasets B, injection); 5 % is what SuperBench's
+"""Own history finds 99 % of losses of 2 % (injected into Longhorn's runs); 5 % is what SuperBench's
 documented criterion calls a shortfall."""
 UNSURE_FACTOR = 2.5
 """Without peers a hot week (0.1 % a degree) or a driver shows in full; with other work than in the
 first hour a boost clock differs by a few steps. Losses count from this much more on, for each."""
 LEAST_SIGMA = 0.003
-"""Repeatability within a card is 0.1 %, 0.8 % at worst (datasets B)."""
+"""Repeatability within a card is 0.1 %, 0.8 % at worst (Longhorn)."""
 SMOOTHING = 0.25
 """Weight of the newest span: a lasting loss is reached within a few spans, one bad span is not."""
 CONFIRMED_RATIO = 0.5

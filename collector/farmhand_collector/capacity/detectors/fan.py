@@ -34,7 +34,7 @@ SAME_POWER_RATIO = 1.1
 RECENT_NS = 3600 * 10**9
 """Fans follow the air, and so are compared within an hour."""
 AS_WARM_CELSIUS = 8.0
-"""A slot makes up to 8 °C (datasets B). A pegged fan on a card hotter than that has its reason,
+"""A slot makes up to 8 °C (Longhorn). A pegged fan on a card hotter than that has its reason,
 which `cooling` tells; a card that much colder has its fan set by hand, if it was never seen
 regulated. If it was, its memory is hot: fans of GDDR6X cards jump to full speed at 40–60 °C of the
 core (rework, section 2)."""
@@ -43,7 +43,7 @@ HOT_CELSIUS = 60.0
 """Boards that stop their fans at low temperature start them below this (own judgement from what
 partner boards announce: 50–60 °C)."""
 HOT_ALONE_CELSIUS = 80.0
-"""No board means to stop its fan at a temperature that is no longer good (detection C), whatever
+"""No board means to stop its fan at a temperature that is no longer good, whatever
 equal cards do."""
 CHASSIS_STOPPED = 0.9
 """Fans that stood still, as a mean of the frame: one, for nearly all of it."""

@@ -21,7 +21,7 @@ from farmhand_collector.capacity.statistics import others_median
 
 WATCH_CELSIUS, DEGRADED_CELSIUS = 25.0, 30.0
 """Hotspot above core under load: 10–15 °C is typical and up to 25 still normal, from 30 on the
-paste is to be renewed (detection C, temperatures)."""
+paste is to be renewed (repair practice)."""
 BEYOND_CELSIUS = 8.0
 """Some dies show a large difference by design, so it must lie above that of equal cards, by more
 than their samples differ (own judgement: the typical range of 10–15 °C and as much again)."""

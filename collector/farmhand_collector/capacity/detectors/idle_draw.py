@@ -26,7 +26,7 @@ BEYOND_WATTS, BEYOND_RATIO = 15.0, 0.6
 """Beyond equal cards at rest. The one case on record lay 25 W and 70 % above them; a monitor or
 another P-state costs up to 15 W (own judgement)."""
 BEYOND_CELSIUS = 12.0
-"""What is left of slots (7 °C) and air (5 °C) if neither could be taken out (datasets B)."""
+"""What is left of slots (7 °C) and air (5 °C) if neither could be taken out (Longhorn)."""
 LEAST_SIGMA_WATTS, LEAST_SIGMA_CELSIUS = 1.0, 1.0
 SETTLED_SPANS = 2
 """Spans at rest after which a heatsink has cooled down: its time constant is minutes."""

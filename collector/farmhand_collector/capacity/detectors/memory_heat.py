@@ -23,13 +23,13 @@ from farmhand_collector.capacity.statistics import others_median, pooled_sigma
 
 GDDR_LIMIT_CELSIUS, HBM_LIMIT_CELSIUS = 105.0, 95.0
 """Where the card does not tell its limit: GDDR6 and GDDR6X slow down from 105 °C on, and HBM is
-made for 95 at least (detection C, temperatures)."""
+made for 95 at least (its makers)."""
 HBM_BUS_BITS = 1024
 """HBM has a bus of 1024 bits for each stack; no board with GDDR has more than 512."""
 WATCH_MARGIN_CELSIUS = 5.0
-"""Practice is to alarm at 100 °C of 105 (detection C, temperatures)."""
+"""Practice is to alarm at 100 °C of 105 (GDDR6X)."""
 BEYOND_CELSIUS = 12.0
-"""Memory above core, beyond equal cards: pads that were renewed brought 25 °C (detection C), half
+"""Memory above core, beyond equal cards: pads that were renewed brought 25 °C (on a 3090), half
 of that is more than chip lots, back plates and sensors of one board make (own judgement)."""
 LEAST_SIGMA_CELSIUS = 1.0
 """Sensors tell whole degrees, and samples of one board agree no better."""

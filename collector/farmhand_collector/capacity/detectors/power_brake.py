@@ -18,7 +18,7 @@ from farmhand_collector.capacity.frame import Frame
 
 WATCH_DUTY, DEGRADED_DUTY = 0.02, 0.1
 """Shares of loaded time. The brake halves the clock or worse (NVML), and slowdown bits may show on
-one sample at a change of power state (detection C, throttle bits), so a span must hold more than
+one sample at a change of power state (NVML), so a span must hold more than
 that; a tenth of the time costs what no healthy farm loses."""
 
 

@@ -17,12 +17,12 @@ from farmhand_collector.capacity.frame import Floats, Frame
 from farmhand_collector.capacity.peers import same_kind
 
 TABLE_DEGRADED_SHARE, TABLE_FAILING_SHARE = 0.80, 0.65
-"""Of what a real test of the model reaches (cards 3): that differs between architectures, and so
-holds for Hopper's plain copies too."""
+"""Of what a real test of the model reaches (public benchmarks): that differs between architectures,
+and so holds for Hopper's plain copies too."""
 LEAST_BESIDE = 0.05
-"""Below equal cards: work bound by memory differs by 0.1 % between them (datasets B, PageRank)."""
+"""Below equal cards: work bound by memory differs by 0.1 % between them (PageRank on Longhorn)."""
 LEAST_CLOCK_RATIO = 0.90
-"""GeForce cards compute a step or two below their memory clock (cards 3, trap b); a clock that is
+"""GeForce cards compute a step or two below their memory clock (the driver's P2); a clock that is
 lower still is a fault and excuses nothing."""
 
 MEMORY = np.dtype([("bandwidth", probes.FIELDS), ("errors", "f8"), ("clock_mhz", "f8")])

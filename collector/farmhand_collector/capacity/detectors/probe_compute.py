@@ -36,7 +36,7 @@ def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
     """The last probe against those of equal cards at an equal power limit, and against the first.
 
     The catalogue is no measure here: a healthy card reaches between half and all of it, by its
-    architecture (cards 3). A mining card computes what its lock lets it, which is no fault, and a
+    architecture. A mining card computes what its lock lets it, which is no fault, and a
     clock below that of equal cards is for others to tell: it may be set on purpose.
     """
     memory = memory.copy()

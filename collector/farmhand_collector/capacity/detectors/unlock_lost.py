@@ -1,7 +1,7 @@
 """A mining card has lost its unlock: it starts up throttled again, to a tenth and less.
 
 Such cards compute only while a patched driver or a boot program has set their speed registers;
-a boot, a new kernel or a new driver takes that away (cards 4.2, rework 1). The clock does not show
+a boot, a new kernel or a new driver takes that away (owners' reports). The clock does not show
 it, so the card looks well and does next to nothing.
 """
 
