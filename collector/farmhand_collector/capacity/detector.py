@@ -7,7 +7,7 @@ fleet and attribution are done once, in `step`.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ LEVELS = np.arange(WATCH, LOST + 1, dtype=np.int8)
 """The levels of something wrong, each worse than the one before."""
 STATE_NAMES = ("ok", "watch", "degraded", "failing", "lost", "unknown")
 
-CAUSES = (
+Cause = Literal[
     "thermal",
     "power",
     "link",
@@ -30,8 +30,8 @@ CAUSES = (
     "host",
     "workload",
     "unreachable",
-)
-ACTIONS = (
+]
+Action = Literal[
     "reseat",
     "swap-riser",
     "check-power-cable",
@@ -46,8 +46,11 @@ ACTIONS = (
     "look-at-node",
     "look-at-job",
     "retire",
-)
+]
 """What the keeper's hands do, in one word."""
+
+CAUSES: tuple[str, ...] = get_args(Cause)
+ACTIONS: tuple[str, ...] = get_args(Action)
 
 Memory = NDArray[np.void]
 """(n,) structured: what a detector remembers of each card; zeros for a card that is new."""

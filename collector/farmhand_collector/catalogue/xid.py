@@ -9,42 +9,14 @@ from enum import StrEnum
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
-from typing import Literal
 
 import msgspec
+
+from farmhand_collector.capacity.detector import Action, Cause
 
 BURST_SECONDS = 180.0
 """Events of one code on one card within this time are one occurrence (NVSentinel)."""
 HOUR_SECONDS = 3600.0
-
-Cause = Literal[
-    "thermal",
-    "power",
-    "link",
-    "memory",
-    "compute",
-    "driver",
-    "identity",
-    "host",
-    "workload",
-    "unreachable",
-]
-Action = Literal[
-    "reseat",
-    "swap-riser",
-    "check-power-cable",
-    "clean-fan",
-    "repaste",
-    "repad",
-    "reball",
-    "reflash-vbios",
-    "move-slot",
-    "derate",
-    "rerun-probe",
-    "look-at-node",
-    "look-at-job",
-    "retire",
-]
 
 
 class Severity(StrEnum):

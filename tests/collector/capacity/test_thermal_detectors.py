@@ -76,7 +76,7 @@ def action_of(score: Score, name: str, card: int = SICK) -> str:
     """What a score says that hands do about a card."""
     if score.action is None or score.action[card] < 0:
         return DETECTORS[name].action
-    return ACTIONS[score.action[card]]
+    return ACTIONS[int(score.action[card])]
 
 
 @pytest.mark.parametrize("name", STORIES)

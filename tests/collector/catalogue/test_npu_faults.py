@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from farmhand_collector.capacity.detector import Action, Cause
 from farmhand_collector.catalogue.npu_faults import npu_fault, npu_faults
-from farmhand_collector.catalogue.xid import Action, Cause, Fault, Severity, read_faults
+from farmhand_collector.catalogue.xid import Fault, Severity, read_faults
 
 
 class TestTable:

@@ -8,10 +8,9 @@ from typing import Any, get_args
 import pytest
 
 from farmhand_collector.capacity.attribution import SCOPES
-from farmhand_collector.capacity.detector import ACTIONS, CAUSES, STATE_NAMES
+from farmhand_collector.capacity.detector import ACTIONS, CAUSES, STATE_NAMES, Action, Cause
 from farmhand_collector.capacity.detectors import all_detectors
 from farmhand_collector.catalogue import words as module
-from farmhand_collector.catalogue import xid
 from farmhand_collector.catalogue.words import LANGUAGES, UnknownLanguage, words
 
 TABLES: dict[str, dict[str, dict[str, Any]]] = tomllib.loads(
@@ -70,11 +69,11 @@ class TestCompleteness:
 
     def test_every_cause(self) -> None:
         """Those of detectors and of lists of faults."""
-        assert set(words().causes) == set(CAUSES) == set(get_args(xid.Cause))
+        assert set(words().causes) == set(CAUSES) == set(get_args(Cause))
 
     def test_every_action(self) -> None:
         """Those of detectors and of lists of faults."""
-        assert set(words().actions) == set(ACTIONS) == set(get_args(xid.Action))
+        assert set(words().actions) == set(ACTIONS) == set(get_args(Action))
 
     def test_every_scope(self) -> None:
         """The ladder of attribution, from a card on it to what it works on."""

@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from farmhand_collector.capacity.detector import Action, Cause
 from farmhand_collector.capacity.detectors.lost import OFF_THE_BUS
 from farmhand_collector.catalogue.xid import (
-    Action,
-    Cause,
     Fault,
     FaultKind,
     Severity,
