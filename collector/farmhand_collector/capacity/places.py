@@ -12,6 +12,7 @@ from farmhand_collector.capacity.roster import Roster
 from farmhand_collector.capacity.statistics import (
     LEAST_PEERS,
     Groups,
+    group_medians,
     grouped,
     others_median,
 )
@@ -61,16 +62,8 @@ def shared_median(values: Floats, groups: Groups) -> Floats:
 
     Unlike `others_median` it is told to the cards that gave no value, too.
     """
-    known = np.flatnonzero(~np.isnan(values))
-    order = known[np.lexsort((values[known], groups[known]))]
-    count = int(groups.max(initial=-1)) + 1
-    sizes = np.bincount(groups[order], minlength=count)
-    enough = sizes > LEAST_PEERS
-    first = (np.cumsum(sizes) - sizes)[enough]
-    low, high = (sizes[enough] - 1) // 2, sizes[enough] // 2
-    medians = np.full(count, np.nan)
-    medians[enough] = (values[order[first + low]] + values[order[first + high]]) / 2
-    return medians[groups]
+    medians, sizes = group_medians(values, groups, int(groups.max(initial=-1)) + 1)
+    return np.where(sizes > LEAST_PEERS, medians, np.nan)[groups]
 
 
 def others_least(values: Floats, groups: Groups) -> Floats:

@@ -45,6 +45,20 @@ def others_median(values: Floats, groups: Groups) -> Floats:
     return result
 
 
+def group_medians(values: Floats, groups: Groups, count: int) -> tuple[Floats, Floats]:
+    """(count,) median of the given values of each group, NaN for none, and how many they are."""
+    order = np.lexsort((values, groups))  # NaN comes last of its group
+    order = order[~np.isnan(values[order])]
+    sizes = np.bincount(groups[order], minlength=count)
+    starts = np.cumsum(sizes) - sizes
+    medians = np.full(count, np.nan)
+    some = sizes > 0
+    low = starts[some] + (sizes[some] - 1) // 2
+    high = starts[some] + sizes[some] // 2
+    medians[some] = (values[order[low]] + values[order[high]]) / 2
+    return medians, sizes.astype(float)
+
+
 def _by_group(members: NDArray[np.intp], values: Floats, groups: Groups) -> NDArray[np.intp]:
     """Members group by group, those of a group by value; equal values in any order.
 

@@ -24,6 +24,7 @@ from farmhand_collector.capacity.peers import (
 from farmhand_collector.capacity.statistics import (
     Groups,
     clustered,
+    group_medians,
     grouped,
     lower_tail,
     others_median,
@@ -89,7 +90,7 @@ def _at_gangs_pace(rate: Floats, factor: Floats, frame: Frame) -> tuple[Floats, 
     gang = np.nan_to_num(span_of(frame).latest["gang"])
     groups = grouped(gang, same_kind(frame))
     count = int(groups.max(initial=-1)) + 1
-    pace, _ = _medians(rate, groups, count)
+    pace, _ = group_medians(rate, groups, count)
     in_step = (gang > 0) & (np.abs(rate / pace[groups] - 1) <= LOCK_STEP_SPREAD)
     least = np.full(count, np.inf)
     np.minimum.at(least, groups[in_step], factor[in_step])
@@ -102,7 +103,7 @@ def _at_gangs_pace(rate: Floats, factor: Floats, frame: Frame) -> tuple[Floats, 
 def _beside_steady(deviation: Floats, cohort: Groups) -> Floats:
     """(n,) by how many of their sigmas a card lies below others that agree very well; else NaN."""
     groups = np.where(cohort >= 0, cohort, cohort.max(initial=0) + 1)
-    spread, members = _medians(np.abs(deviation), groups, int(groups.max(initial=-1)) + 1)
+    spread, members = group_medians(np.abs(deviation), groups, int(groups.max(initial=-1)) + 1)
     sigmas = deviation / np.fmax(1.4826 * spread, LEAST_STEADY_SIGMA)[groups]
     able = (members >= LEAST_STEADY_CARDS)[groups] & (cohort >= 0)
     slow = able & (1 - np.exp(deviation) >= STEADY_SHORTFALL) & (sigmas <= -STEADY_SIGMAS)
@@ -122,28 +123,14 @@ def _of_slow_node(frame: Frame, rate: Floats, asked: Floats, cohort: Groups) -> 
     """(n,) by how many sigmas a card's node is slower at its job than other nodes; else NaN."""
     groups = grouped(cohort, frame.roster.nodes)
     _, first, members = np.unique(groups, return_index=True, return_inverse=True)
-    medians, counts = _medians(rate, members, len(first))
+    medians, counts = group_medians(rate, members, len(first))
     able = (counts >= LEAST_NODE_CARDS) & (cohort[first] >= 0)
     usual = others_median(np.where(able, medians, np.nan), cohort[first])
-    shown = np.where(able, _medians(rate / asked, members, len(first))[0], np.nan)
+    shown = np.where(able, group_medians(rate / asked, members, len(first))[0], np.nan)
     deviation = np.log(shown / usual)
     sigmas = deviation / pooled_sigma(deviation)
     slow = (1 - shown / usual >= NODE_SHORTFALL) & (sigmas <= -LEAST_SIGMAS)
     return np.where(slow, sigmas, np.nan)[members]
-
-
-def _medians(values: Floats, groups: Groups, count: int) -> tuple[Floats, Floats]:
-    """Median of each group's values that are given, and how many these are."""
-    order = np.lexsort((values, groups))  # NaN comes last of its group
-    order = order[~np.isnan(values[order])]
-    sizes = np.bincount(groups[order], minlength=count)
-    starts = np.cumsum(sizes) - sizes
-    medians = np.full(count, np.nan)
-    some = sizes > 0
-    low = starts[some] + (sizes[some] - 1) // 2
-    high = starts[some] + sizes[some] // 2
-    medians[some] = (values[order[low]] + values[order[high]]) / 2
-    return medians, sizes.astype(float)
 
 
 DETECTOR = Detector(
