@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 
-.PHONY: run test check test-system bench bench-core bench-agent soak soak-spool evaluate deb bundle lock docs clean
+.PHONY: run test check test-system fuzz bench bench-core bench-agent soak soak-spool evaluate deb bundle lock docs clean
 
 run: $(READY)
 	@$(BIN)/farmhand up
@@ -21,6 +21,10 @@ check: $(READY)
 
 test-system: $(READY)
 	@$(BIN)/python -m pytest -m system tests/system $(ARGS)
+
+# Property tests over examples that no run has seen before.
+fuzz: $(READY)
+	@$(BIN)/python -m pytest -m "hypothesis and not system" --hypothesis-profile=fuzz $(ARGS)
 
 bench: $(READY)
 	@$(BIN)/python -m tests.bench $(ARGS)

@@ -451,7 +451,7 @@ def parse_line(line: str) -> Reading:
     for part in _split_body(body):
         name, text = _pair(part)
         if "\\" in name:
-            name = _ESCAPED.sub(r"\1", name)
+            name = _ESCAPED.sub(r"\1\2", name)
         fields[name] = _field_value(name, text)
     time_ns = int(time_text)
     if not -_TIMES <= time_ns < _TIMES:
@@ -468,7 +468,8 @@ _HEAD_PART = re.compile(r"(?:[^\\,]++|\\.)++")
 _BODY_PART = re.compile(r'(?:[^"\\,]++|\\.|"(?:[^"\\]++|\\.)*+")++')
 _KEY_WITH_ESCAPES = re.compile(r"((?:[^\\=]++|\\.)++)=(.+)")
 _QUOTED = re.compile(r'"(?:[^"\\]++|\\.)*+"')
-_ESCAPED = re.compile(r"\\([,= ])")
+# A backslash behind a backslash is no escape of what follows, as in the patterns that split.
+_ESCAPED = re.compile(r"(\\\\)|\\([,= ])")
 _ESCAPED_TEXT = re.compile(r'\\(["\\])')
 
 
@@ -481,8 +482,8 @@ def _parse_head(head: str) -> tuple[str, Mapping[str, str]]:
     tags = {}
     for part in parts:
         key, value = _pair(part)
-        tags[_ESCAPED.sub(r"\1", key)] = _ESCAPED.sub(r"\1", value)
-    return _ESCAPED.sub(r"\1", measurement), MappingProxyType(tags)
+        tags[_ESCAPED.sub(r"\1\2", key)] = _ESCAPED.sub(r"\1\2", value)
+    return _ESCAPED.sub(r"\1\2", measurement), MappingProxyType(tags)
 
 
 def _split_body(body: str) -> list[str]:

@@ -343,6 +343,7 @@ def nearly_lines(draw: st.DrawFn) -> str:
 @given(nearly_lines() | st.text(st.sampled_from('ab1,= "\\-.ei'), max_size=30))
 @example('a x="y\\\\",z=1 7')
 @example('a,b=c\\=d x="y z=",w="" 7')
+@example('a,b=\\\\= c="" 7')
 @example("a\\ b,c\\,d=e\\=f g\\ h=1 7")
 def test_the_parser_agrees_with_a_naive_one(line: str) -> None:
     """Shortcuts and hostile quoting change nothing about what a line means."""

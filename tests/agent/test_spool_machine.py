@@ -500,7 +500,6 @@ def test_the_spool_keeps_its_promises(library: Path) -> None:
         settings=settings(
             max_examples=EXAMPLES,
             stateful_step_count=25,
-            deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
     )

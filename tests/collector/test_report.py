@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from farmhand_agent.reading import UNIDENTIFIED
@@ -80,7 +80,6 @@ class TestKeys:
         assert "/" not in name
         assert "," not in name
 
-    @settings(deadline=None)
     @given(
         st.lists(
             st.builds(

@@ -367,7 +367,7 @@ def wandering(seed: int, count: int) -> list[Frame]:
     return frames
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.integers(0, 10**6),
     st.lists(st.booleans(), min_size=8, max_size=8),

@@ -60,7 +60,7 @@ def test_racks_of_two_sites_are_not_mixed() -> None:
     assert titles == ["attic/r01", "barn/r01"]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 300), st.integers(4, 200), st.integers(1, 60))
 def test_every_card_has_a_place_of_its_own(cards: int, width: int, height: int) -> None:
     """Whatever the screen, no card is missing, hidden or twice on it."""

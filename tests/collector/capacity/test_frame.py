@@ -348,7 +348,6 @@ readings = st.one_of(
 arrivals = st.lists(readings, max_size=25)
 
 
-@settings(deadline=None)
 @given(arrivals)
 def test_frames_are_those_of_the_twin(arrived: list[Reading]) -> None:
     """Every column of every frame, whatever arrives in whatever order."""
@@ -357,7 +356,6 @@ def test_frames_are_those_of_the_twin(arrived: list[Reading]) -> None:
     assert_equal([plain(f) for f in all_frames(arrived)], expected, 1e-12)
 
 
-@settings(deadline=None)
 @given(arrivals, st.lists(st.integers(0, 25), max_size=6))
 def test_frames_do_not_depend_on_how_rows_are_batched(
     arrived: list[Reading], cuts: list[int]
@@ -371,7 +369,7 @@ def test_frames_do_not_depend_on_how_rows_are_batched(
     assert_equal([plain(f) for f in in_pieces], [plain(f) for f in at_once])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(arrivals, st.data())
 def test_framing_goes_on_from_a_checkpoint(arrived: list[Reading], data: st.DataObject) -> None:
     """Restored from the last frame and fed again from the oldest waiting row, it loses nothing."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -281,7 +281,6 @@ class TestRolled:
         assert sums.first.tolist() == [0, 2, 1]
         assert not sums.expected[1].any()
 
-    @settings(deadline=None)
     @given(st.data())
     def test_sums_are_those_of_a_card_by_card_count(self, data: st.DataObject) -> None:
         """Whatever is known, judged, missing, and however cards are grouped."""

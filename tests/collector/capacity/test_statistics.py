@@ -5,7 +5,7 @@ import statistics
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from farmhand_collector.capacity.statistics import (
@@ -39,7 +39,6 @@ def naive_others_median(values: list[float], groups: list[int]) -> list[float]:
     return result
 
 
-@settings(deadline=None)
 @given(cells)
 def test_the_median_of_the_others_leaves_each_card_itself_out(
     cells: list[tuple[float, int]],
@@ -64,7 +63,6 @@ def naive_discoveries(p_values: list[float], rate: float) -> list[bool]:
     return [found and p <= most for p in p_values]
 
 
-@settings(deadline=None)
 @given(st.lists(shares, max_size=12), st.sampled_from([0.01, 0.05, 0.5]))
 def test_discoveries_are_those_of_benjamini_and_hochberg(
     p_values: list[float], rate: float
@@ -83,7 +81,6 @@ def test_a_card_of_p_zero_is_a_discovery_among_any_number() -> None:
     assert np.flatnonzero(discoveries(p_values, 0.01)).tolist() == [7]
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 2)), max_size=10))
 def test_cards_are_of_one_group_when_all_columns_agree(rows: list[tuple[str, int]]) -> None:
     """Two rows have the same number exactly when they are the same combination."""
@@ -110,7 +107,6 @@ def naive_clusters(values: list[float], groups: list[int], ratio: float) -> list
     return clusters
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([0.0, 100.0, 105.0, 112.0, 250.0]), st.integers(0, 1))))
 def test_clusters_end_where_neighbours_are_further_apart_than_the_ratio(
     cells: list[tuple[float, int]],
@@ -126,7 +122,6 @@ def test_clusters_end_where_neighbours_are_further_apart_than_the_ratio(
     )
 
 
-@settings(deadline=None)
 @given(st.lists(st.one_of(st.just(math.nan), st.floats(-1, 1)), max_size=9))
 def test_pooled_sigma_is_the_median_residual_with_a_floor(residuals: list[float]) -> None:
     """NaN takes no part; nothing given, or all equal, gives the floor."""
@@ -141,7 +136,6 @@ def test_a_dead_clock_does_not_make_the_pooled_spread_infinite() -> None:
     assert pooled_sigma(np.array([-np.inf, -np.inf, 0.1])) == pytest.approx(0.14826)
 
 
-@settings(deadline=None)
 @given(st.lists(st.one_of(st.just(math.nan), st.floats(-40, 40)), max_size=9))
 def test_the_lower_tail_is_that_of_the_normal_distribution(z: list[float]) -> None:
     """Equals the distribution of the standard library where it matters; NaN stays NaN."""

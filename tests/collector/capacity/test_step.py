@@ -339,7 +339,7 @@ class TestState:
         assert state.to_bytes() == before
         assert all(same(one, other) for one, other in zip(first, second, strict=True))
 
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=15)
     @given(st.integers(0, 10**6), st.integers(0, 12))
     def test_a_run_goes_on_from_saved_bytes(self, seed: int, cut: int) -> None:
         """Saved anywhere in the middle, restored, the verdicts are those of the run in one go."""

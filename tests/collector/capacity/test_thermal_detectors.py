@@ -815,7 +815,7 @@ def _mates(values: Array, groups: Array, card: int, *, itself: bool) -> list[flo
     ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(_COLUMNS)
 def test_a_shared_median_is_that_of_the_group(column: tuple[Array, Array]) -> None:
     """Told to every card of a group that is large enough."""
@@ -829,7 +829,7 @@ def test_a_shared_median_is_that_of_the_group(column: tuple[Array, Array]) -> No
         np.testing.assert_equal(shared[card], expected)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(_COLUMNS)
 def test_the_least_of_the_others_leaves_the_card_out(column: tuple[Array, Array]) -> None:
     """One other is enough; a card that takes no part is told nothing."""
@@ -843,7 +843,7 @@ def test_the_least_of_the_others_leaves_the_card_out(column: tuple[Array, Array]
         np.testing.assert_equal(least[card], expected)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(_COLUMNS)
 def test_a_group_has_any_if_one_of_its_cards_is(column: tuple[Array, Array]) -> None:
     """By counting."""

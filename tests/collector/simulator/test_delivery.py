@@ -34,7 +34,7 @@ def test_after_an_outage_live_readings_go_first() -> None:
     assert late[1] < START + 110.0
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     begin=st.floats(0.0, 150.0),
     length=st.floats(0.0, 150.0),

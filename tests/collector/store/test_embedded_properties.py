@@ -55,7 +55,7 @@ def _written(store: EmbeddedStore, twin: Twin, writes: Sequence[Sequence[Reading
         twin.write(write)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(writes=_writes, more=_writes, limit=st.integers(1, 20))
 def test_the_store_reads_back_what_its_twin_holds(
     writes: list[list[Reading]], more: list[list[Reading]], limit: int
@@ -73,7 +73,7 @@ def test_the_store_reads_back_what_its_twin_holds(
         store.close()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     writes=_writes,
     since=_times,
@@ -111,7 +111,7 @@ def _last_of_each(rows: Iterable[Row]) -> list[Row]:
     return list(last.values())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32))
 def test_no_damage_keeps_the_store_from_opening_and_going_on(seed: int) -> None:
     """Bytes flipped, zeroed or cut off anywhere: it opens, reads, writes and reads that back."""
