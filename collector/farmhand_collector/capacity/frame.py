@@ -119,8 +119,10 @@ class Span:
     `loaded` are means while loaded, `idle` while at rest, `host` what the card's node measured,
     `rate` that of its main job. `latest` are the loaded means of the last span in which each card
     worked, this one where `fresh`, and when it ended (`end_ns`); also `rate`, `job`, `gang`,
-    `rate_power_limit_watts` and `rate_utilization_ratio` of the last one in which its job told a
-    rate (`rate_end_ns`).
+    `rate_power_limit_watts`, `rate_core_clock_mhz` and `rate_utilization_ratio` of the last one in
+    which its job told a rate (`rate_end_ns`), and `capped_mhz`, the clock to which a card's node is
+    capped. `spread` is by how much clocks moved between frames that were loaded all
+    the time: their standard deviation as a share of the mean; NaN where frames are long.
     """
 
     start_ns: int
@@ -130,6 +132,7 @@ class Span:
     rate: Floats
     latest: Mapping[str, Floats]
     fresh: Bools
+    spread: Mapping[str, Floats]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

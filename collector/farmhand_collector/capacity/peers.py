@@ -9,8 +9,15 @@ from functools import lru_cache
 
 import numpy as np
 
-from farmhand_collector.capacity.detector import DEGRADED, SPAN_NS, Score, levels, span_of
-from farmhand_collector.capacity.frame import Bools, Floats, Frame
+from farmhand_collector.capacity.detector import (
+    DEGRADED,
+    SPAN_NS,
+    Memory,
+    Score,
+    levels,
+    span_of,
+)
+from farmhand_collector.capacity.frame import Bools, Floats, Frame, Span
 from farmhand_collector.capacity.statistics import (
     Groups,
     clustered,
@@ -32,6 +39,11 @@ time. That is normal at full load; bursts of work are held now and then."""
 HOT_CELSIUS, HOTTER_CELSIUS = 65.0, 10.0
 """A die this warm, and this much warmer than equal cards, has a cooling of its own to blame; the
 place in the chassis makes up to 8 °C (Longhorn)."""
+
+MOVING_SPREAD, MOVING_SHARE, MOVING_SMOOTHING = 0.0003, 0.15, 0.1
+"""Clocks go in steps of 7.5 or 15 MHz, and a regulated one changes between two of them all the
+time: one reading in thirty makes this spread. It shows in more than one span in seven; the start
+of a job shows in one."""
 
 
 @lru_cache(maxsize=1)
@@ -95,6 +107,22 @@ def is_hot(frame: Frame) -> Bools:
     usual = others_median(celsius, same_kind(frame))
     hot: Bools = (celsius >= HOT_CELSIUS) & (celsius >= usual + HOTTER_CELSIUS)
     return hot
+
+
+def moves(memory: Memory, name: str) -> Bools:
+    """(n,) whether a clock moves under load: what is held back by heat or power is regulated.
+
+    A clock that a limit, a tool or a fault holds is the same in every reading.
+    """
+    regulated: Bools = memory[name] >= MOVING_SHARE
+    return regulated
+
+
+def moving(span: Span, memory: Memory, name: str) -> Floats:
+    """(n,) share of late spans in which a clock moved, one span further; to be remembered."""
+    spread = span.spread[name]
+    now = np.where(np.isnan(spread), memory[name], spread > MOVING_SPREAD)
+    return np.asarray(memory[name] + MOVING_SMOOTHING * (now - memory[name]))
 
 
 def compared(

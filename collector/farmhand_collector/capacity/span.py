@@ -10,8 +10,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from farmhand_collector.capacity.caps import caps_mhz
 from farmhand_collector.capacity.detector import SPAN_NS, Facts
 from farmhand_collector.capacity.frame import LOADED, Bools, Floats, Frame, Span, divided, fitted
+from farmhand_collector.capacity.statistics import group_medians, grouped
 
 LEAST_LOADED_SHARE = 0.5
 """Share of its readings in a span in which a card must have been loaded and given a value to be
@@ -26,9 +28,12 @@ IDLE_RATIO = 0.02
 LATEST_HOLDS_NS = 7 * 86_400 * 10**9
 """How long a card's last span serves its peers: air, drivers and limits change over weeks."""
 
+SPREAD = ("core_clock_mhz", "memory_clock_mhz")
+LEAST_SPREAD_FRAMES = 3
 IDLE = ("power_watts", "core_temperature_celsius", "core_clock_mhz")
 HOST = ("inlet_temperature_celsius",)
 RATE = "rate"
+RATE_AT = ("power_limit_watts", "core_clock_mhz", "utilization_ratio")
 
 
 @dataclass(slots=True)
@@ -94,11 +99,14 @@ def _given(frame: Frame) -> Iterator[tuple[str, Floats, Floats]]:
     """Each value with the time for which the frame gives it; what no card gave is left out."""
     length_ns = _length_ns(frame)
     loaded_ns = np.nan_to_num(frame.loaded_share) * length_ns
+    steady_ns = np.where(frame.loaded_share == 1, float(length_ns), 0.0)
     idle = (frame.loaded_share == 0) & (frame.values["utilization_ratio"] <= IDLE_RATIO)
     idle_ns = np.where(idle, float(length_ns), 0.0)
     whole_ns = np.where(frame.present, float(length_ns), 0.0)
     told: list[tuple[str, Floats, Floats]] = [
         *((f"loaded.{name}", frame.loaded[name], loaded_ns) for name in LOADED),
+        *((f"steady.{name}", frame.loaded[name], steady_ns) for name in SPREAD),
+        *((f"square.{name}", frame.loaded[name] ** 2, steady_ns) for name in SPREAD),
         *((f"idle.{name}", frame.values[name], idle_ns) for name in IDLE),
         *((f"host.{name}", frame.host[name], whole_ns) for name in HOST),
         # A card that has less to do does less: what it gives is seen when it works.
@@ -130,13 +138,44 @@ def _closed(frame: Frame, spans: Spans) -> Span:
             means[kind][name] = _mean(spans.columns, key, covered_ns, covered, least[kind])
     loaded, rate = means["loaded"], means[RATE][""]
     fresh = ~np.isnan(loaded["core_clock_mhz"]) | ~np.isnan(loaded["power_watts"])
+    loaded["power_limit_watts"] = _limits(frame, loaded["power_limit_watts"], fresh)
     latest = _latest(frame, spans.latest, "end_ns", loaded, fresh)
     worked = {**_job(frame), RATE: rate}
-    # A rate belongs to the limit and the load at which it was told.
-    worked |= {f"rate_{name}": loaded[name] for name in ("power_limit_watts", "utilization_ratio")}
+    # A rate belongs to the limit, the clock and the load at which it was told.
+    worked |= {f"rate_{name}": loaded[name] for name in RATE_AT}
     latest |= _latest(frame, spans.latest, "rate_end_ns", worked, ~np.isnan(rate))
+    unknown = np.full(len(frame), np.nan)
+    latest["capped_mhz"] = caps_mhz(frame, loaded, latest, spans.latest.get("capped_mhz", unknown))
     start_ns = frame.start_ns // SPAN_NS * SPAN_NS
-    return Span(start_ns, loaded, means["idle"], means["host"], rate, latest, fresh)
+    spread = {name: _spread(frame, spans.columns, name) for name in SPREAD}
+    return Span(start_ns, loaded, means["idle"], means["host"], rate, latest, fresh, spread)
+
+
+def _spread(frame: Frame, columns: Mapping[str, Floats], name: str) -> Floats:
+    """(n,) standard deviation of frames as a share of their mean."""
+    steady, square = f"steady.{name}", f"square.{name}"
+    if square not in columns or LEAST_SPREAD_FRAMES * _length_ns(frame) > SPAN_NS:
+        return np.full(len(frame), np.nan)
+    mean = divided(columns[steady], columns[f"{steady}_ns"])
+    mean_square = divided(columns[square], columns[f"{square}_ns"])
+    return np.sqrt(np.fmax(mean_square / mean**2 - 1.0, 0.0))
+
+
+def _limits(frame: Frame, told: Floats, fresh: Bools) -> Floats:
+    """(n,) power limits; a card that tells none has that of its kind on its node.
+
+    Keepers set limits by node, and one that nobody saw change would look like a fault.
+    """
+    untold = np.flatnonzero(fresh & np.isnan(told))
+    if not len(untold):
+        return told
+    mates = grouped(frame.roster.kinds, frame.roster.nodes)
+    near = np.isin(mates, mates[untold])
+    now = np.where(near, frame.values["power_limit_watts"], np.nan)
+    medians, _ = group_medians(now, mates, int(mates.max()) + 1)
+    limits = told.copy()
+    limits[untold] = medians[mates[untold]]
+    return limits
 
 
 def _mean(

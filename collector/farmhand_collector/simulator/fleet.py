@@ -106,6 +106,11 @@ class Card(NamedTuple):
         """Lanes that card and slot can both do."""
         return min(self.model.pcie_lanes, self.slot_lanes)
 
+    @property
+    def unlocked_share(self) -> float:
+        """Share of its compute that the maker's lock leaves it; what waits for memory is free."""
+        return 1.0 if self.unlocked else self.model.lock_ratio
+
 
 @dataclass(frozen=True)
 class Fleet:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from farmhand_collector.simulator.effects import Array, Effects
-from farmhand_collector.simulator.fleet import Card, Fleet
+from farmhand_collector.simulator.fleet import Fleet
 from farmhand_collector.simulator.physics import Hardware, sound_clock
 from farmhand_collector.simulator.sensors import LANE_BYTES_PER_SECOND
 
@@ -28,11 +28,11 @@ class Probes:
         self._steps = max(1, round(every_seconds / interval))
         cards = fleet.cards
         self._turn = np.arange(len(cards)) * _STAGGER % self._steps
-        lock = np.array([_share_unlocked(card) for card in cards])
+        unlocked = np.array([card.unlocked_share for card in cards])
         clock = np.array([1e6 * card.model.sustained_clock_mhz for card in cards])
         cores = np.array([float(card.model.core_count) for card in cards])
-        self._fp32 = _FLOP_PER_CORE * cores * clock * lock
-        self._fp16 = 1e12 * np.array([card.model.fp16_tflops for card in cards]) * lock
+        self._fp32 = _FLOP_PER_CORE * cores * clock * unlocked
+        self._fp16 = 1e12 * np.array([card.model.fp16_tflops for card in cards]) * unlocked
         self._memory = np.array([card.model.memory_bytes_per_second for card in cards])
         self._lane = np.array([LANE_BYTES_PER_SECOND[c.model.pcie_generation] for c in cards])
 
@@ -70,7 +70,3 @@ class Probes:
             "host_to_device_bytes_per_second": link * _REACHED_LINK * noise[3],
             "device_to_host_bytes_per_second": link * _REACHED_LINK * noise[3] * 0.98,
         }
-
-
-def _share_unlocked(card: Card) -> float:
-    return 1.0 if card.unlocked else card.model.lock_ratio

@@ -78,7 +78,8 @@ class Simulation:
         every = conduct.probe_every_seconds
         self._probes = Probes(fleet, self.hardware, seed, interval, every) if every else None
         self._node_of_card = np.array([card.node for card in fleet.cards])
-        self._tflops = np.array([_tflops(fleet, at) for at in range(count)])
+        self._tflops = np.array([card.model.fp16_tflops for card in fleet.cards])
+        self._unlocked_share = np.array([card.unlocked_share for card in fleet.cards])
         self._temperature = np.full(count, np.nan)
         self._warming = np.zeros(count)
         self._last: Moment | None = None
@@ -191,16 +192,17 @@ class Simulation:
         if self._gang_drag:
             self.effects.waiting_share = 1.0 - held / np.maximum(pace, 1e-9)
         use = demand.busy * assignment.progress
-        rate = self._tflops * per_tflops * np.where(works, held, 0.0) * use
+        sound = self._tflops * per_tflops / _time(_JOB_COLUMNS[0, job], self._unlocked_share)
+        rate = sound * np.where(works, held, 0.0) * use
         return np.asarray(rate * (1.0 + _RATE_NOISE * self._rng.standard_normal(len(rate))))
 
     def _pace(self, job: Array, operation: Operation) -> Array:
         """Work of each card for itself against its kind's: time for computing, time for memory."""
         effects = self.effects
-        bound = _JOB_COLUMNS[0, job]
+        bound, unlocked = _JOB_COLUMNS[0, job], self._unlocked_share
         core = operation.core_clock / self.hardware.sustained_clock * effects.compute_ratio
         memory = operation.memory_pace * effects.bandwidth_ratio
-        time = (1.0 - bound) / np.maximum(core, 1e-3) + bound / memory
+        time = _time(bound, unlocked * core, memory) / _time(bound, unlocked)
         return np.asarray(effects.host_ratio / time)
 
 
@@ -235,9 +237,9 @@ def _is_done(case: Case) -> bool:
     return case.ended or settled
 
 
-def _tflops(fleet: Fleet, index: int) -> float:
-    card = fleet.cards[index]
-    return card.model.fp16_tflops * (1.0 if card.unlocked else card.model.lock_ratio)
+def _time(bound: Array, core: Array, memory: Array | float = 1.0) -> Array:
+    """Time for a piece of work: a share of it is bound by memory, the rest by the core."""
+    return np.asarray((1.0 - bound) / np.maximum(core, 1e-3) + bound / memory)
 
 
 _JOB_COLUMNS = np.array(

@@ -13,6 +13,7 @@ from farmhand_collector.simulator import FAULT_KINDS, HARMLESS_KINDS, Farm
 from farmhand_collector.simulator.effects import Array
 from farmhand_collector.simulator.kinds import Fault
 from farmhand_collector.simulator.reports import Window
+from farmhand_collector.simulator.workload import REPORTS_SHARE
 from tests.evaluate.baselines.baseline import Baseline, daily_peaks, flags, threshold
 from tests.evaluate.contest import scored
 from tests.evaluate.features import Table
@@ -71,6 +72,7 @@ class Played(NamedTuple):
     history: History
     table: Table
     costs: Mapping[Fault, float]
+    reports_share: float
 
     @property
     def card_days(self) -> int:
@@ -88,6 +90,7 @@ def play(
     *,
     harmless: str = "some",
     cards_per_fault: float = CARDS_PER_FAULT,
+    reports_share: float = REPORTS_SHARE,
     with_table: bool = True,
 ) -> Played:
     """Judge a farm from its start on."""
@@ -102,6 +105,7 @@ def play(
             harmless=harmless,
             interval_seconds=interval,
             cards_per_fault=cards_per_fault,
+            reports_share=reports_share,
         )
 
     farm = made(faults, harmless, interval)
@@ -109,7 +113,8 @@ def play(
     coarse = max(interval, seconds / COST_WINDOWS)
     twins = made(faults, "none", coarse), made("none", "none", coarse)
     costs = _costs(*twins, seconds) if farm.faults else {}
-    return Played(farm, _by_place(farm, followed.history), followed.table, costs)
+    history = _by_place(farm, followed.history)
+    return Played(farm, history, followed.table, costs, reports_share)
 
 
 # --- what a fault costs ------------------------------------------------------------------------
@@ -287,9 +292,10 @@ def run(baselines: Sequence[Baseline], seed: int, sizes: Sizes) -> TierResult:
             "mixed",
             sizes.rich_hours * HOUR,
             RICH_INTERVAL,
+            reports_share=(REPORTS_SHARE, 1.0)[number % 2],
             with_table=with_table,
         )
-        for _ in range(sizes.rich_farms)
+        for number in range(sizes.rich_farms)
     ]
     choose = play(
         sizes.cards,
@@ -351,10 +357,20 @@ def _culprit_grid(farms: Sequence[Played]) -> Grid:
 
 def _rich_grids(rich: Sequence[Played]) -> list[Grid]:
     findings = [one for played in rich for one in found(played, played.history)]
-    return [_class_grid(rich, findings), _cause_grid(findings), _kind_grid(findings)]
+    some, all_tell = (
+        [played for played in rich if (played.reports_share == 1.0) is is_all]
+        for is_all in (False, True)
+    )
+    return [
+        _class_grid(some, f"{100 * REPORTS_SHARE:.0f} % of jobs tell their rate"),
+        _class_grid(all_tell, "all jobs tell their rate"),
+        _cause_grid(findings),
+        _kind_grid(findings),
+    ]
 
 
-def _class_grid(rich: Sequence[Played], findings: Sequence[Finding]) -> Grid:
+def _class_grid(rich: Sequence[Played], said: str) -> Grid:
+    findings = [one for played in rich for one in found(played, played.history)]
     rows = []
     for name, low, high in CLASSES:
         mine = [one for one in findings if low <= one.cost < high]
@@ -367,7 +383,8 @@ def _class_grid(rich: Sequence[Played], findings: Sequence[Finding]) -> Grid:
         for name, level in LEVELS.items()
     ]
     cards = sum(len(played.farm.fleet.cards) for played in rich)
-    title = f"(b) {len(rich)} farms, {cards} cards, {days} card-days; false: {', '.join(counts)}"
+    size = f"{len(rich)} farms, {cards} cards, {days} card-days"
+    title = f"(b) {size}, {said}; false: {', '.join(counts)}"
     return Grid(title, ["faults that cost", "found", "cause right"], rows)
 
 

@@ -18,6 +18,7 @@ from farmhand_collector.capacity.detector import (
 )
 from farmhand_collector.capacity.frame import Floats, Frame
 from farmhand_collector.capacity.mig import is_divided
+from farmhand_collector.capacity.pace import by_choice, usual
 from farmhand_collector.capacity.peers import alike_at_work, compared
 from farmhand_collector.capacity.statistics import grouped
 
@@ -44,14 +45,15 @@ def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
     moved = np.where(span.latest[_FIELD] > 0, span.latest[_FIELD], np.nan)
     # A card that told no rate may be at other work than it was last told to be.
     fresh = ~np.isnan(span.loaded[_FIELD]) & ~np.isnan(span.rate) & ~is_divided(frame)
-    score = compared(moved, cohort, fresh, least_shortfall=LEAST_SHORTFALL)
+    choice, busy = by_choice(frame, cohort), span.latest["rate_utilization_ratio"]
+    expected = usual(moved / choice.factor, busy, choice.is_capped, cohort) * choice.factor
+    score = compared(moved, cohort, fresh, least_shortfall=LEAST_SHORTFALL, reference=expected)
     judged = score.level != NOT_JUDGED
-    usual = score.evidence["usual"]
     evidence = {
         "gigabytes_per_second": np.where(judged, moved / 1e9, np.nan),
-        "usual_gigabytes_per_second": usual / 1e9,
+        "usual_gigabytes_per_second": expected / 1e9,
         "shortfall": score.evidence["shortfall"],
-        "channels_missing": np.where(judged, _channels_missing(frame, moved / usual), np.nan),
+        "channels_missing": np.where(judged, _channels_missing(frame, moved / expected), np.nan),
     }
     level = np.where(score.level > OK, WATCH, score.level).astype(np.int8)
     return score._replace(level=level, evidence=evidence, delivered=None), memory

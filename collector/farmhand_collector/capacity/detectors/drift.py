@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from farmhand_collector.capacity.baseline import FIELDS, learnt
+from farmhand_collector.capacity.caps import CAPPED_SPREAD, is_at
 from farmhand_collector.capacity.detector import (
     ACTIONS,
     CAUSES,
@@ -25,6 +26,7 @@ from farmhand_collector.capacity.detector import (
 )
 from farmhand_collector.capacity.frame import Bools, Codes, Floats, Frame, Span
 from farmhand_collector.capacity.mig import is_divided
+from farmhand_collector.capacity.pace import gangs
 from farmhand_collector.capacity.peers import LEAST_SIGMAS, alike, at_power_limit, is_hot
 from farmhand_collector.capacity.statistics import (
     grouped,
@@ -83,7 +85,7 @@ def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
     other_limit = _changed(memory, "limit_watts", _limit(span), SAME_LIMIT_RATIO)
     other_job = _changed(memory, "job", job, 1.0)
     values, latest = _values(frame, span, job), _latest(span)
-    equals = alike(frame)
+    equals, by_choice = alike(frame), _is_by_choice(frame, memory)
     same_work = np.where(_of_latest(span, "job") > 0, grouped(equals, _of_latest(span, "job")), -1)
     lost = []
     for name in _QUANTITIES:
@@ -91,7 +93,7 @@ def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
         restart = other_limit if name == "free_clock" else other_limit | other_job
         unsure = UNSURE_FACTOR if name == "free_clock" else 1.0
         usual = others_median(np.where(np.isnan(values[name]), latest[name], values[name]), peers)
-        lost.append(_lost(memory[name], values[name], usual, restart, unsure))
+        lost.append(_lost(memory[name], values[name], usual, restart, unsure, by_choice))
     return _judged(frame, Lost(*(np.stack(columns) for columns in zip(*lost, strict=True)))), memory
 
 
@@ -110,6 +112,17 @@ def _changed(memory: Memory, name: str, now: Floats, ratio: float) -> Bools:
     changed: Bools = known & (np.fmax(now / before, before / now) > ratio)
     memory[name] = np.where((now > 0) & (changed | (before == 0)), now, before)
     return changed
+
+
+def _is_by_choice(frame: Frame, memory: Memory) -> Bools:
+    """(n,) whose clock, or that of one in their gang, is capped below that of the first hour."""
+    span = span_of(frame)
+    clock = span.loaded["core_clock_mhz"]
+    first = np.fmax(*(memory[name]["alone"]["mean"] for name in ("clock", "free_clock")))
+    lowered = is_at(clock, span.latest["capped_mhz"]) & (clock < (1 - CAPPED_SPREAD) * first)
+    step = gangs(frame)
+    by_choice: Bools = step.least(np.where(lowered, 0.0, 1.0), step.gang) == 0
+    return by_choice
 
 
 def _values(frame: Frame, span: Span, job: Floats) -> dict[str, Floats]:
@@ -140,7 +153,14 @@ def _latest(span: Span) -> dict[str, Floats]:
     return {"clock": clock, "free_clock": free, "rate": rate}
 
 
-def _lost(track: Memory, value: Floats, usual: Floats, restart: Bools, unsure: float) -> Lost:
+def _lost(
+    track: Memory,
+    value: Floats,
+    usual: Floats,
+    restart: Bools,
+    unsure: float,
+    by_choice: Bools,
+) -> Lost:
     """Loss of one quantity against its baselines; `track` is changed in place."""
     track["alone_loss"][restart] = track["beside_loss"][restart] = 0
     alone, beside = (
@@ -148,6 +168,7 @@ def _lost(track: Memory, value: Floats, usual: Floats, restart: Bools, unsure: f
         learnt(track["beside"], value / usual, restart),
     )
     own = 1 - value / alone.mean
+    own = np.where(by_choice, np.minimum(own, 0.0), own)
     relative = np.minimum(1 - value / usual / beside.mean, own / CONFIRMED_RATIO)
     smooth = {"alone": _smoothed(track["alone_loss"], own)}
     smooth["beside"] = _smoothed(track["beside_loss"], relative)

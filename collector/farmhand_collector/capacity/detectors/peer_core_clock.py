@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from farmhand_collector.capacity.caps import is_at
 from farmhand_collector.capacity.detector import (
     ACTIONS,
     CAUSES,
@@ -20,6 +21,8 @@ from farmhand_collector.capacity.peers import (
     compared,
     is_hot,
     limit_factor,
+    moves,
+    moving,
 )
 from farmhand_collector.capacity.statistics import grouped, others_median
 
@@ -34,10 +37,8 @@ FULL_RATIO = 0.93
 SHORT_OF_POWER_DUTY, SHORT_OF_POWER_RATIO = 0.3, 0.85
 """A board that is told to be held by power, and draws less than its limit, is short at one of its
 inlets: the driver's power capping watches each of them (own judgement)."""
-CAPPED_SPREAD, LEAST_CAPPED = 0.01, 2
-"""Cards of a node whose clocks are this equal were capped; what ails a node ails each card in its
-own measure."""
-MEMORY = np.dtype([("capped_mhz", "f8")])
+MEMORY = np.dtype([("core_clock_mhz", "f8")])
+"""Share of spans in which the clock moved."""
 
 
 def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
@@ -57,16 +58,22 @@ def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
     least = np.where(has_equals & ~bursts, LIMITED_SHORTFALL, OTHER_WORK_SHORTFALL)
     least = np.where(limited, least, FREE_SHORTFALL)
     score = compared(clock, kinds, span.fresh, least_shortfall=least, reference=usual)
-    memory = _with_cap(frame, memory, limited)
-    level = np.where((score.level > OK) & _is_capped(frame, memory), OK, score.level)
-    cause, action = _cause(frame)
+    memory = memory.copy()
+    memory["core_clock_mhz"] = moving(span, memory, "core_clock_mhz")
+    capped = is_at(span.loaded["core_clock_mhz"], span.latest["capped_mhz"])
+    level = np.where((score.level > OK) & capped, OK, score.level)
+    cause, action = _cause(frame, ~limited & moves(memory, "core_clock_mhz"))
     return score._replace(level=level.astype(np.int8), cause=cause, action=action), memory
 
 
-def _cause(frame: Frame) -> tuple[Codes, Codes]:
-    """(n,) cause and action by what else is known: it is hot, or power holds it below its limit."""
+def _cause(frame: Frame, regulated: Bools) -> tuple[Codes, Codes]:
+    """(n,) cause and action by what else is known.
+
+    It is hot; or power holds it below its limit: the card tells so, or something regulates it.
+    """
     latest = span_of(frame).latest
     short = latest["throttle_power_ratio"] >= SHORT_OF_POWER_DUTY
+    short |= regulated
     short &= latest["power_watts"] < SHORT_OF_POWER_RATIO * latest["power_limit_watts"]
     hot = is_hot(frame)
     cause, action = (np.full(len(frame), -1, np.int8) for _ in range(2))
@@ -83,32 +90,6 @@ def _usual_limited(frame: Frame, limited: Bools) -> Floats:
     kinds = alike(frame)
     same = others_median(scaled, grouped(kinds, at_the_same_work(frame)))
     return np.where(np.isnan(same), others_median(scaled, kinds), same) * factor
-
-
-def _with_cap(frame: Frame, memory: Memory, limited: Bools) -> Memory:
-    """Memory of the clock at which all working cards of a kind in a node ran, held by nothing.
-
-    It is kept for when one of them works alone.
-    """
-    clock = np.where(limited, np.nan, span_of(frame).loaded["core_clock_mhz"])
-    works = ~np.isnan(span_of(frame).loaded["core_clock_mhz"])
-    groups = grouped(frame.roster.kinds, frame.roster.nodes)
-    n = int(groups.max(initial=-1)) + 1
-    lowest, highest = np.full(n, np.inf), np.full(n, -np.inf)
-    np.minimum.at(lowest, groups[works], np.nan_to_num(clock[works]))
-    np.maximum.at(highest, groups[works], np.nan_to_num(clock[works], nan=np.inf))
-    several = np.bincount(groups, weights=works, minlength=n) >= LEAST_CAPPED
-    equal = several & (highest <= lowest * (1 + CAPPED_SPREAD))
-    memory = memory.copy()
-    of_node = np.where(several, np.where(equal, highest, 0.0), np.nan)[groups]
-    memory["capped_mhz"] = np.where(np.isnan(of_node), memory["capped_mhz"], of_node)
-    return memory
-
-
-def _is_capped(frame: Frame, memory: Memory) -> Bools:
-    clock, cap = span_of(frame).loaded["core_clock_mhz"], memory["capped_mhz"]
-    capped: Bools = (cap > 0) & (np.abs(clock - cap) <= CAPPED_SPREAD * cap)
-    return capped
 
 
 DETECTOR = Detector(

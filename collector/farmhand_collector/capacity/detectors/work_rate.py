@@ -14,12 +14,11 @@ from farmhand_collector.capacity.detector import (
 )
 from farmhand_collector.capacity.frame import Bools, Floats, Frame
 from farmhand_collector.capacity.mig import is_divided
+from farmhand_collector.capacity.pace import by_choice, gangs, usual
 from farmhand_collector.capacity.peers import (
     LEAST_SIGMAS,
     alike_at_work,
     compared,
-    limit_factor,
-    same_kind,
 )
 from farmhand_collector.capacity.statistics import (
     Groups,
@@ -27,7 +26,6 @@ from farmhand_collector.capacity.statistics import (
     group_medians,
     grouped,
     lower_tail,
-    others_median,
     pooled_sigma,
 )
 
@@ -43,34 +41,32 @@ NODE_SHORTFALL = 0.05
 LEAST_NODE_CARDS = 2
 LOCK_RATIO = 4.0
 """A lock costs a mining card 15 to 30 times its rate; equal ones lie much closer together."""
-LOCK_STEP_SPREAD = 0.02
-"""Cards that wait for each other tell rates this equal; ranks that time themselves do not."""
 
 
 def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
     """Rate against the others at the same job, by card, and by node against other nodes.
 
     Cards of other models, or with other power limits, may take part in the job; only equals are
-    compared.
+    compared. A gang in lock step is as slow as its slowest card.
     """
-    span = span_of(frame)
-    rate, job = span.latest["rate"], np.nan_to_num(span.latest["job"])
+    span, step = span_of(frame), gangs(frame)
+    job = np.nan_to_num(span.latest["job"])
     able = (job > 0) & ~is_divided(frame)
     cohort = np.where(able, grouped(alike_at_work(frame), job), -1)
-    cohort = _by_lock(rate, cohort, facts.of_cards("locked", len(frame)) == 1)
-    factor = limit_factor(span.latest["rate_power_limit_watts"])
-    rate, factor = _at_gangs_pace(np.where(rate > 0, rate, np.nan), factor, frame)
-    scaled = rate / factor
-    asked = _asked(span.latest["rate_utilization_ratio"], cohort)
-    fresh = span.rate > 0
-    usual = others_median(scaled, cohort) * asked
-    score = compared(scaled, cohort, fresh, least_shortfall=CARD_SHORTFALL, reference=usual)
-    deviation = np.log(scaled / usual)
-    sigmas = np.fmin(_of_slow_node(frame, scaled, asked, cohort), _beside_steady(deviation, cohort))
+    cohort = _by_lock(span.latest["rate"], cohort, facts.of_cards("locked", len(frame)) == 1)
+    rate = np.where(span.latest["rate"] > 0, span.latest["rate"], np.nan)
+    choice = by_choice(frame, cohort)
+    even = np.where(step.in_step, step.rate, rate) / choice.factor
+    busy = span.latest["rate_utilization_ratio"]
+    expected, fresh = usual(even, busy, choice.is_capped, cohort), span.rate > 0
+    score = compared(even, cohort, fresh, least_shortfall=CARD_SHORTFALL, reference=expected)
+    slow_node = _of_slow_node(frame.roster.nodes, even, busy, choice.is_capped, cohort)
+    steady = np.where(step.is_mixed, -1, cohort)
+    sigmas = np.fmin(slow_node, _beside_steady(np.log(even / expected), steady))
     sigmas = np.where(fresh, sigmas, np.nan)
     level = levels((score.level >= 0) | ~np.isnan(sigmas), (DEGRADED, score.level > 0))
     level = np.where(np.isnan(sigmas), level, DEGRADED).astype(np.int8)
-    shown = {name: score.evidence[name] * factor for name in ("value", "usual")}
+    shown = {name: score.evidence[name] * choice.factor for name in ("value", "usual")}
     assert score.p_value is not None
     p_value = np.fmin(score.p_value, lower_tail(sigmas))
     return Score(level, {**score.evidence, **shown}, score.delivered, p_value), memory
@@ -80,24 +76,6 @@ def _by_lock(rate: Floats, cohort: Groups, locked: Bools) -> Groups:
     """(n,) the cohort, mining cards split by whether they are locked: only their rate tells."""
     split = clustered(np.where(locked, np.nan_to_num(rate), 0.0), cohort, LOCK_RATIO)
     return np.where(locked & (cohort >= 0), split + cohort.max(initial=0) + 1, cohort)
-
-
-def _at_gangs_pace(rate: Floats, factor: Floats, frame: Frame) -> tuple[Floats, Floats]:
-    """(n,) rates and what limits let them be, one for all cards of a gang that go in lock step.
-
-    All are slow or none; and where one of them has its limit lowered, all wait for it by choice.
-    """
-    gang = np.nan_to_num(span_of(frame).latest["gang"])
-    groups = grouped(gang, same_kind(frame))
-    count = int(groups.max(initial=-1)) + 1
-    pace, _ = group_medians(rate, groups, count)
-    in_step = (gang > 0) & (np.abs(rate / pace[groups] - 1) <= LOCK_STEP_SPREAD)
-    least = np.full(count, np.inf)
-    np.minimum.at(least, groups[in_step], factor[in_step])
-    return (
-        np.where(in_step, pace[groups], rate),
-        np.where(in_step, least[groups], factor),
-    )
 
 
 def _beside_steady(deviation: Floats, cohort: Groups) -> Floats:
@@ -110,26 +88,20 @@ def _beside_steady(deviation: Floats, cohort: Groups) -> Floats:
     return np.where(slow, sigmas, np.nan)
 
 
-def _asked(utilization: Floats, cohort: Groups) -> Floats:
-    """(n,) how much a card is asked for beside its equals, at most 1; 1 where it does not tell.
-
-    One that is asked for less does less. A slow one is as busy as the others, or busier.
-    """
-    share = np.fmin(utilization / others_median(utilization, cohort), 1.0)
-    return np.where(np.isnan(share), 1.0, share)
-
-
-def _of_slow_node(frame: Frame, rate: Floats, asked: Floats, cohort: Groups) -> Floats:
+def _of_slow_node(
+    nodes: Groups, even: Floats, busy: Floats, is_capped: Bools, cohort: Groups
+) -> Floats:
     """(n,) by how many sigmas a card's node is slower at its job than other nodes; else NaN."""
-    groups = grouped(cohort, frame.roster.nodes)
+    groups = grouped(cohort, nodes)
     _, first, members = np.unique(groups, return_index=True, return_inverse=True)
-    medians, counts = group_medians(rate, members, len(first))
+    rate, counts = group_medians(even, members, len(first))
     able = (counts >= LEAST_NODE_CARDS) & (cohort[first] >= 0)
-    usual = others_median(np.where(able, medians, np.nan), cohort[first])
-    shown = np.where(able, group_medians(rate / asked, members, len(first))[0], np.nan)
-    deviation = np.log(shown / usual)
+    rate = np.where(able, rate, np.nan)
+    middle_busy, _ = group_medians(busy, members, len(first))
+    any_capped = np.bincount(members, weights=is_capped, minlength=len(first)) > 0
+    deviation = np.log(rate / usual(rate, middle_busy, any_capped, cohort[first]))
     sigmas = deviation / pooled_sigma(deviation)
-    slow = (1 - shown / usual >= NODE_SHORTFALL) & (sigmas <= -LEAST_SIGMAS)
+    slow = (1 - np.exp(deviation) >= NODE_SHORTFALL) & (sigmas <= -LEAST_SIGMAS)
     return np.where(slow, sigmas, np.nan)[members]
 
 

@@ -39,8 +39,9 @@ def slow_compute(moment: Moment, case: Case) -> None:
     moment.effects.draw_ratio[at] = 1.0 - _POWER_OF_LOST_WORK * case.size
 
 
+# What unlocks it is a driver or a boot program of the node.
 @fault(
-    _CAUSE,
+    "driver",
     "the unlock of a mining card is lost at a boot; severity is how many times slower it gets",
     severity=(15.0, 30.0),
     known_before=True,

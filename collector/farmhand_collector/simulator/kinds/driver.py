@@ -48,8 +48,9 @@ def off_and_on(moment: Moment, case: Case) -> None:
         moment.tell(at, "returned", "GPU answers again", moment.time(at) - 0.5)
 
 
+# A second hang within a day is a fault of the card, its maker says.
 @fault(
-    "driver",
+    "compute",
     "firmware on the card hangs again and again; severity scales how often",
     severity=(0.5, 2.0),
     ramp_seconds=SLOWLY,

@@ -1,0 +1,112 @@
+"""How fast a card should get on with its job: as fast as others do, less what is by choice.
+
+A keeper lowers limits and caps clocks; a gang in lock step goes at the pace of the card that has
+least; and who asks less of a card gets less.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from farmhand_collector.capacity.caps import is_at
+from farmhand_collector.capacity.detector import span_of
+from farmhand_collector.capacity.frame import Bools, Floats, Frame
+from farmhand_collector.capacity.peers import limit_factor, same_kind
+from farmhand_collector.capacity.statistics import (
+    LEAST_PEERS,
+    Groups,
+    group_medians,
+    grouped,
+    others_median,
+)
+
+LOCK_STEP_SPREAD = 0.02
+"""Cards that wait for each other tell rates this equal; ranks that time themselves do not."""
+
+
+class Gangs(NamedTuple):
+    """(n,) gang of each card, whether it goes in step with the others of its kind, their rate.
+
+    Mixed is a gang of several kinds: one kind may wait for another.
+    """
+
+    gang: Groups
+    of_kind: Groups
+    is_mixed: Bools
+    in_step: Bools
+    rate: Floats
+
+    def least(self, values: Floats, groups: Groups) -> Floats:
+        """(n,) the lowest value of all in a card's group that go in step; its own elsewhere."""
+        lowest = np.full(int(groups.max(initial=-1)) + 1, np.nan)
+        np.fmin.at(lowest, groups[self.in_step], values[self.in_step])
+        return np.where(self.in_step, lowest[groups], values)
+
+
+@lru_cache(maxsize=1)
+def gangs(frame: Frame) -> Gangs:
+    """Who goes in step with whom, by the last rates told."""
+    latest = span_of(frame).latest
+    code = np.nan_to_num(latest["gang"])
+    gang, of_kind = grouped(code), grouped(code, same_kind(frame))
+    rate = np.where(latest["rate"] > 0, latest["rate"], np.nan)
+    pace, _ = group_medians(rate, of_kind, int(of_kind.max(initial=-1)) + 1)
+    in_step = (code > 0) & (np.abs(rate / pace[of_kind] - 1) <= LOCK_STEP_SPREAD)
+    _, first = np.unique(of_kind, return_index=True)
+    kinds = np.bincount(gang[first], minlength=len(frame))
+    return Gangs(gang, of_kind, (code > 0) & (kinds[gang] > 1), in_step, pace[of_kind])
+
+
+class Choice(NamedTuple):
+    """(n,) how fast choices let work get on, up to a constant for equal cards.
+
+    Capped are cards whose clock is, and those whose gang waits for such a card.
+    """
+
+    factor: Floats
+    is_capped: Bools
+
+
+def by_choice(frame: Frame, cohort: Groups) -> Choice:
+    """Power limits and clock caps that were in force when a rate was last told."""
+    latest = span_of(frame).latest
+    clock = latest["rate_core_clock_mhz"]
+    capped = is_at(clock, latest["capped_mhz"])
+    share = np.where(capped, clock / _reference(np.where(capped, np.nan, clock), cohort), 1.0)
+    share = np.fmin(np.where(np.isnan(share), 1.0, share), 1.0)
+    step = gangs(frame)
+    limit_watts = step.least(latest["rate_power_limit_watts"], step.of_kind)
+    share = step.least(share, step.gang)
+    return Choice(limit_factor(limit_watts) * share, share < 1.0)
+
+
+def usual(even: Floats, busy: Floats, is_capped: Bools, cohort: Groups) -> Floats:
+    """(n,) what the others let expect.
+
+    Who is asked for less does less: the lower of what they do, and of what they do in as much busy
+    time, is expected. A slow card is as busy as the others, or busier.
+
+    Args:
+        even: (n,) rates or traffic, the keeper's choices taken out; NaN where none is known.
+        busy: (n,) utilisation at that time, 0 to 1, NaN where none is told.
+        is_capped: (n,) who is no measure for others: memory-bound work loses less than a cap takes.
+        cohort: (n,) equal cards at one job, negative for none.
+    """
+    free = np.where(is_capped, np.nan, even)
+    return np.fmin(_beside(even, free, cohort), busy * _beside(even / busy, free / busy, cohort))
+
+
+def _beside(values: Floats, free: Floats, cohort: Groups) -> Floats:
+    """(n,) median of the others that are free; beside capped cards alone, those of one cap."""
+    capped, among_free = np.isnan(free), _reference(free, cohort)
+    of_capped = np.where(np.isnan(among_free), others_median(values, cohort), among_free)
+    return np.where(capped, of_capped, others_median(free, cohort))
+
+
+def _reference(values: Floats, cohort: Groups) -> Floats:
+    """(n,) median of the values given in each card's cohort."""
+    groups = np.where(cohort >= 0, cohort, cohort.max(initial=0) + 1)
+    medians, counts = group_medians(values, groups, int(groups.max(initial=0)) + 1)
+    medians[counts < LEAST_PEERS] = np.nan
+    return np.where(cohort >= 0, medians[groups], np.nan)
