@@ -139,7 +139,8 @@ class Detector:
     raised after `raise_after` judged windows in a row that reached it and cleared after
     `clear_after` in a row that did not; a frame longer than a span counts for as many windows as it
     holds spans. `shared_by` names the scopes that can be at fault when most of their cards show it.
-    A `per_span` one is asked only when a span ends.
+    A `per_span` one is asked only when a span ends. What an `of_silent` one says holds also of
+    cards from which no reading came in time.
     """
 
     name: str
@@ -154,6 +155,7 @@ class Detector:
     shared_by: frozenset[str] = frozenset()
 
     per_span: bool = False
+    of_silent: bool = False
 
     def window_start_ns(self, frame: Frame) -> int:
         """Begin of what a score that is given with a frame covers."""

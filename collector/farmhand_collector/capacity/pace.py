@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from farmhand_collector.capacity.caps import is_at
+from farmhand_collector.capacity.caps import CAPPED_SPREAD, is_at
 from farmhand_collector.capacity.detector import span_of
 from farmhand_collector.capacity.frame import Bools, Floats, Frame
 from farmhand_collector.capacity.peers import limit_factor, same_kind
@@ -73,9 +73,11 @@ def by_choice(frame: Frame, cohort: Groups) -> Choice:
     latest = span_of(frame).latest
     clock = latest["rate_core_clock_mhz"]
     capped = is_at(clock, latest["capped_mhz"])
-    share = np.where(capped, clock / _reference(np.where(capped, np.nan, clock), cohort), 1.0)
-    share = np.fmin(np.where(np.isnan(share), 1.0, share), 1.0)
-    step = gangs(frame)
+    # Where nothing holds the others either, all of them run at the highest clock there is.
+    free = _reference(np.where(capped, np.nan, clock), cohort)
+    highest = np.fmax(free, _highest(np.where(capped, clock, np.nan), cohort))
+    lowered = capped & (clock < (1 - CAPPED_SPREAD) * highest)
+    share, step = np.where(lowered, clock / highest, 1.0), gangs(frame)
     limit_watts = step.least(latest["rate_power_limit_watts"], step.of_kind)
     share = step.least(share, step.gang)
     return Choice(limit_factor(limit_watts) * share, share < 1.0)
@@ -102,6 +104,16 @@ def _beside(values: Floats, free: Floats, cohort: Groups) -> Floats:
     capped, among_free = np.isnan(free), _reference(free, cohort)
     of_capped = np.where(np.isnan(among_free), others_median(values, cohort), among_free)
     return np.where(capped, of_capped, others_median(free, cohort))
+
+
+def _highest(values: Floats, cohort: Groups) -> Floats:
+    """(n,) highest value given in each card's cohort."""
+    highest = np.full(int(cohort.max(initial=-1)) + 1, np.nan)
+    members = cohort >= 0
+    np.fmax.at(highest, cohort[members], values[members])
+    of_cohort = np.full(len(values), np.nan)
+    of_cohort[members] = highest[cohort[members]]
+    return of_cohort
 
 
 def _reference(values: Floats, cohort: Groups) -> Floats:

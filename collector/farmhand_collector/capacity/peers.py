@@ -40,10 +40,10 @@ HOT_CELSIUS, HOTTER_CELSIUS = 65.0, 10.0
 """A die this warm, and this much warmer than equal cards, has a cooling of its own to blame; the
 place in the chassis makes up to 8 °C (Longhorn)."""
 
-MOVING_SPREAD, MOVING_SHARE, MOVING_SMOOTHING = 0.0003, 0.15, 0.1
-"""Clocks go in steps of 7.5 or 15 MHz, and a regulated one changes between two of them all the
-time: one reading in thirty makes this spread. It shows in more than one span in seven; the start
-of a job shows in one."""
+MOVING_SPREAD, MOVING_SHARE, MOVING_SMOOTHING = 0.0003, 0.05, 0.02
+"""Clocks go in steps of 7.5 or 15 MHz, and a regulated one changes between two of them now and
+then: one reading in thirty makes this spread. It shows in more than one span in twenty; the start
+of a job of hours shows in fewer."""
 
 
 @lru_cache(maxsize=1)

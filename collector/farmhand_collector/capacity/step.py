@@ -116,13 +116,10 @@ def _conclude(state: State, frame: Frame, facts: Facts) -> Verdicts:
     silent = frame.end_ns - state.cards["seen_ns"] > SILENT_NS
     judged = _recently_judged(state)
     judged[list(findings)] = True
-    wide = attribute(frame.roster, findings, judged & ~silent, state.work, facts.groups)
-    levels = np.zeros(len(frame), np.int8)
-    for card, raised in findings.items():
-        levels[card] = max((finding.level for finding in raised), default=OK)
-    concluded = np.where(judged, levels, UNKNOWN)
-    # Whatever was wrong with a card before, silence says nothing of it now; only a loss stays.
-    concluded = np.where(silent & (levels != LOST), UNKNOWN, concluded).astype(np.int8)
+    able = judged & (~silent | (_standing(findings, silent) > OK))
+    wide = attribute(frame.roster, findings, able, state.work, facts.groups)
+    levels = _standing(findings, silent)
+    concluded = np.where(judged & (~silent | (levels > OK)), levels, UNKNOWN).astype(np.int8)
     cards = state.cards
     changed = (concluded != cards["state"]) | (cards["since_ns"] == 0)
     cards["since_ns"][changed] = _beginnings(state, frame, concluded, findings)[changed]
@@ -137,6 +134,23 @@ def _conclude(state: State, frame: Frame, facts: Facts) -> Verdicts:
         wide,
         _explained(wide),
     )
+
+
+def _standing(findings: dict[int, list[Raised]], silent: Bools) -> Codes:
+    """(n,) the worst that is known of each card.
+
+    Whatever was wrong with a card before, silence says nothing of it now; only a loss stays, and
+    what is said of cards that are not heard.
+    """
+    levels = np.zeros(len(silent), np.int8)
+    for card, raised in findings.items():
+        told = [
+            finding.level
+            for finding in raised
+            if not silent[card] or finding.detector.of_silent or finding.level == LOST
+        ]
+        levels[card] = max(told, default=OK)
+    return levels
 
 
 def _explained(wide: Sequence[WideFinding]) -> dict[int, list[tuple[WideFinding, Raised]]]:

@@ -31,8 +31,9 @@ MARKS: Mapping[str, Any] = {
 
 
 def traffic(number: int, moved: Array | float, **changed: Any) -> Frame:
-    """All do the same job on buses of eight channels, and move so much."""
-    shown: dict[str, Any] = {"work": working(1.0), "facts": {"memory_bus_bits": 256.0}, **changed}
+    """All do the same job on buses of eight channels, as fast as their memory moves."""
+    work = working(np.asarray(moved) / GB)
+    shown: dict[str, Any] = {"work": work, "facts": {"memory_bus_bits": 256.0}, **changed}
     return frame(number, memory_bandwidth_bytes_per_second=moved, **shown)
 
 

@@ -16,6 +16,7 @@ from farmhand_collector.capacity.detector import (
     FAILING,
     NOT_JUDGED,
     OK,
+    UNKNOWN,
     WATCH,
     Detector,
     Facts,
@@ -23,7 +24,7 @@ from farmhand_collector.capacity.detector import (
 )
 from farmhand_collector.capacity.detectors import all_detectors
 from farmhand_collector.capacity.detectors.identity import HELD_NS
-from farmhand_collector.capacity.frame import NO_READING, READ_LOST, READ_OK, Frame
+from farmhand_collector.capacity.frame import NO_READING, READ_LOST, READ_OK, Frame, Work
 from farmhand_collector.capacity.roster import Roster
 from farmhand_collector.capacity.state import State
 from farmhand_collector.catalogue.findings import meanings
@@ -153,6 +154,12 @@ class TestBandwidth:
             NOT_JUDGED,
             OK,
         ]
+
+    def test_who_gets_as_much_done_with_less_traffic_lacks_none(self) -> None:
+        """Caches, batch sizes and counters differ."""
+        seen = story.traffic(0, at(SICK, 340e9, 400e9), work=working(1.0))
+
+        assert levels("bandwidth", [seen]) == [OK, OK]
 
     def test_three_cards_of_a_job_have_no_measure(self) -> None:
         """The median of two others is one card's whim."""
@@ -559,9 +566,10 @@ class TestBaseline:
         assert known == [False] * BASELINE_SPANS + [True]
 
 
-def miners(number: int, rate: Array | float, **changed: Any) -> Frame:
+def miners(number: int, rate: Array | float | Work, **changed: Any) -> Frame:
     """Mining cards at a job."""
-    shown: dict[str, Any] = {"work": working(rate), **changed}
+    work = rate if isinstance(rate, Work) else working(rate)
+    shown: dict[str, Any] = {"work": work, **changed}
     return frame(number, story.MINERS, **shown)
 
 
@@ -661,6 +669,26 @@ class TestUnlockLost:
         frames = [*story.locked_again(), miners(3, LOCKED, booted=True), miners(4, 100.0)]
 
         assert levels("unlock_lost", frames) == [OK, OK]
+
+    def test_a_gang_that_waits_for_a_locked_card_is_not_locked(self) -> None:
+        """All its rates fall; the power of one does."""
+        frames = [
+            miners(0, working(100.0, gang=1)),
+            miners(1, working(100.0, gang=1), booted=True),
+            miners(2, working(4.0, gang=1), power_watts=at(SICK, 170.0, 220.0)),
+        ]
+
+        assert levels("unlock_lost", frames) == [DEGRADED, OK]
+
+    def test_a_gang_of_which_all_are_locked_is(self) -> None:
+        """The node's boot program did not run: none of them draws what it did."""
+        frames = [
+            miners(0, working(100.0, gang=1)),
+            miners(1, working(100.0, gang=1), booted=True),
+            miners(2, working(4.0, gang=1), power_watts=170.0),
+        ]
+
+        assert levels("unlock_lost", frames) == [DEGRADED, DEGRADED]
 
     def test_a_job_that_loads_after_a_start_is_no_lock(self) -> None:
         """Two minutes of a twentieth, then all of it."""
@@ -831,6 +859,19 @@ class TestLate:
 
         assert found(verdicts) == {}
         assert [(wide.scope, wide.name) for wide in verdicts.wide] == [("node", "node-1")]
+
+    def test_a_node_of_which_nothing_comes_in_time_is_told_too(self) -> None:
+        """Its cards are unknown; that their readings are late is known."""
+        node = range(4, 8)
+        silent = [
+            frame(n, read=at(node, NO_READING, READ_OK), late=at(node, 30.0, 0.0))
+            for n in range(1, 5)
+        ]
+
+        verdicts = judged([frame(0), *silent])
+
+        assert [(wide.scope, wide.name) for wide in verdicts.wide] == [("node", "node-1")]
+        assert {int(state) for state in verdicts.state[list(node)]} == {UNKNOWN}
 
     def test_a_few_late_readings_are_no_fault(self) -> None:
         """A twentieth of a span."""

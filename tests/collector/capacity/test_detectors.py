@@ -11,6 +11,7 @@ from farmhand_collector.capacity.detector import (
     LOST,
     NOT_JUDGED,
     OK,
+    SPAN_NS,
     WATCH,
     Detector,
 )
@@ -349,6 +350,23 @@ class TestPeerPower:
         assert score.scores[0].level.max() == OK
 
 
+@pytest.mark.parametrize(("low_mhz", "cause"), [(8000.0, "thermal"), (7000.0, "memory")])
+def test_memory_that_is_slowed_now_and_then_is_hot(low_mhz: float, cause: str) -> None:
+    """Few cards tell how hot their memory is; a lower state is the same in all readings."""
+    frames = [
+        frame(
+            number,
+            length_ns=SPAN_NS // 10,
+            memory_clock_mhz=at(SICK, low_mhz if number % 3 else 7000.0, 9501.0),
+        )
+        for number in range(50)
+    ]
+
+    raised = judged(frames).findings[SICK]
+
+    assert [one.cause for one in raised if one.detector.name == "peer_memory_clock"] == [cause]
+
+
 class TestPeerCoreClock:
     """The core clock."""
 
@@ -397,6 +415,25 @@ class TestPeerCoreClock:
         )
 
         assert levels("peer_core_clock", shown) == [DEGRADED, OK]
+
+    @pytest.mark.parametrize(("step_mhz", "cause"), [(15.0, "power"), (0.0, "compute")])
+    def test_whether_the_clock_moves_tells_power_from_a_stuck_clock(
+        self, step_mhz: float, cause: str
+    ) -> None:
+        """Too little power is regulated all the time; a fixed clock is the same in all readings."""
+        frames = [
+            frame(
+                number,
+                length_ns=SPAN_NS // 10,
+                core_clock_mhz=at(SICK, 1200.0 + step_mhz * (number % 2), 1700.0),
+                power_watts=at(SICK, 180.0, 300.0),
+            )
+            for number in range(50)
+        ]
+
+        raised = judged(frames).findings[SICK]
+
+        assert [one.cause for one in raised if one.detector.name == "peer_core_clock"] == [cause]
 
     def test_partner_boards_with_a_little_more_limit_are_equals(self) -> None:
         """Three percent of limit is one of clock."""

@@ -152,3 +152,63 @@ def test_a_card_that_says_that_it_rests_is_believed() -> None:
 
     assert with_load(told, Facts()) is told
     assert replace(told).loaded_share.tolist() == [0.0] * len(FARM)
+
+
+def test_a_card_that_tells_no_limit_has_that_of_its_kind_on_its_node() -> None:
+    """A limit that nobody saw change would look like a fault."""
+    limits = at(range(4, 8), 280.0, 350.0)
+    limits[SICK] = np.nan
+
+    span = spanned([frame(0, power_limit_watts=limits)])
+
+    assert span.loaded["power_limit_watts"][SICK] == 280.0
+
+
+def test_a_regulated_clock_moves_and_a_fixed_one_does_not() -> None:
+    """One step of 15 MHz in ten readings is seen."""
+    clocks = [at(SICK, 1485.0 if number == 4 else 1500.0, 1700.0) for number in range(10)]
+
+    spread = spanned([short(n, core_clock_mhz=c) for n, c in enumerate(clocks)]).spread
+
+    assert spread["core_clock_mhz"][SICK] == pytest.approx(np.std([1485.0, *[1500.0] * 9]) / 1498.5)
+    assert spread["core_clock_mhz"][SICK + 1] == pytest.approx(0.0, abs=1e-7)
+
+
+def test_readings_in_which_a_card_rested_do_not_move_its_clock() -> None:
+    """A checkpoint is a pause, not a regulator."""
+    paused = short(0, core_clock_mhz=900.0, utilization_ratio=0.1)
+    frames = [paused, *(short(number) for number in range(1, 10))]
+
+    spread = spanned(frames).spread
+
+    assert spread["core_clock_mhz"][SICK] == pytest.approx(0.0, abs=1e-7)
+
+
+def test_of_long_frames_nobody_knows_whether_the_clock_moved() -> None:
+    """They are means already."""
+    assert np.isnan(spanned([frame(0)]).spread["core_clock_mhz"]).all()
+
+
+def test_a_cap_is_seen_where_a_node_runs_at_one_clock() -> None:
+    """Power lets each chip run at its own."""
+    own = np.linspace(1500.0, 1650.0, len(FARM))
+    clocks = np.where(np.isin(np.arange(16), range(4, 8)), 1350.0, own)
+
+    caps = spanned([frame(0, core_clock_mhz=clocks)]).latest["capped_mhz"]
+
+    assert caps.tolist() == [0.0] * 4 + [1350.0] * 4 + [0.0] * 8
+
+
+def test_a_cap_is_known_while_one_card_works_alone() -> None:
+    """From what the others of its node last ran at."""
+    clocks = at(range(4, 8), 1350.0, 1700.0)
+    alone = at(SICK, 1.0, 0.0)
+
+    span = spanned(
+        [
+            frame(0, core_clock_mhz=clocks, utilization_ratio=1 - alone),
+            frame(1, core_clock_mhz=clocks, utilization_ratio=alone),
+        ]
+    )
+
+    assert span.latest["capped_mhz"][SICK] == 1350.0

@@ -91,3 +91,81 @@ def test_cards_of_another_model_in_the_job_are_no_peers() -> None:
     rates = np.where(np.arange(16) < 8, 100.0, 40.0)
 
     assert slow(levels(frame(0, roster, work=working(rates)))) == []
+
+
+# --- what is by choice --------------------------------------------------------------------------
+
+CAPPED = [4, 5, 6, 7]
+
+
+def capped(mhz: float) -> Array:
+    """A clock that the keeper gave to one node."""
+    return at(CAPPED, mhz, 1700.0)
+
+
+def test_a_node_whose_clocks_are_capped_may_be_slower_by_as_much() -> None:
+    """The rate goes with the clock at most."""
+    rates = at(CAPPED, 82.0, 100.0)
+
+    assert slow(levels(frame(0, work=working(rates), core_clock_mhz=capped(1360.0)))) == []
+
+
+def test_a_capped_card_that_is_slower_still_is_told() -> None:
+    """A cap of a fifth does not explain half."""
+    rates = at(CAPPED, 82.0, 100.0)
+    rates[SICK] = 50.0
+
+    assert slow(levels(frame(0, work=working(rates), core_clock_mhz=capped(1360.0)))) == [SICK]
+
+
+def test_memory_bound_work_on_capped_cards_makes_no_others_look_slow() -> None:
+    """They lose less than the cap takes, so they are no measure."""
+    rates = at(CAPPED, 98.0, 100.0)
+
+    assert slow(levels(frame(0, work=working(rates), core_clock_mhz=capped(1360.0)))) == []
+
+
+def test_a_gang_over_two_nodes_waits_for_the_capped_one() -> None:
+    """Its other cards run at their own clocks, and get on no faster."""
+    rates = at(range(8), 82.0, 100.0)
+    gangs = np.where(np.arange(16) < 8, 1, 2)
+
+    level = levels(
+        frame(0, work=working(rates, gang=gangs), core_clock_mhz=capped(1360.0)),
+    )
+
+    assert slow(level) == []
+
+
+def test_a_card_of_a_gang_that_tells_no_limit_takes_nothing_from_the_others() -> None:
+    """Its limit is unknown, not another."""
+    limits = at(SICK, np.nan, 350.0)
+    gangs = np.where(np.arange(16) < 8, 1, 2)
+
+    level = levels(frame(0, work=working(100.0, gang=gangs), power_limit_watts=limits))
+
+    assert slow(level) == []
+
+
+# --- what is asked ------------------------------------------------------------------------------
+
+
+def test_a_card_that_is_asked_for_less_does_less() -> None:
+    """As much in its busy time as the others do in theirs."""
+    rates, busy = at(SICK, 75.0, 100.0), at(SICK, 0.6, 0.8)
+
+    assert slow(levels(frame(0, work=working(rates), utilization_ratio=busy))) == []
+
+
+def test_a_card_that_is_as_busy_and_does_less_is_slow() -> None:
+    """Requests wait for it."""
+    rates, busy = at(SICK, 75.0, 100.0), at(SICK, 0.85, 0.8)
+
+    assert slow(levels(frame(0, work=working(rates), utilization_ratio=busy))) == [SICK]
+
+
+def test_a_rank_with_more_to_do_is_not_slow() -> None:
+    """The others of its gang wait for it, and get on as it does."""
+    busy = at(SICK, 1.0, 0.7)
+
+    assert slow(levels(frame(0, work=working(100.0, gang=1), utilization_ratio=busy))) == []

@@ -37,6 +37,7 @@ FAULTS_PER_CARD_DAY = 0.3 / 1000
 SPARSE_INTERVAL, RICH_INTERVAL, HARMLESS_INTERVAL = 300.0, 30.0, 120.0
 COST_WINDOWS = 240
 CARDS_PER_FAULT = 8.0
+PROBE_EVERY = 2 * HOUR
 HARMLESS_CARDS, HARMLESS_HOURS = 48, 8.0
 _TRIES = 20
 CLASSES = (("≥ 5 %", 0.05, np.inf), ("2–5 %", 0.02, 0.05), ("< 2 %", -np.inf, 0.02))
@@ -72,7 +73,7 @@ class Played(NamedTuple):
     history: History
     table: Table
     costs: Mapping[Fault, float]
-    reports_share: float
+    tells_all: bool
 
     @property
     def card_days(self) -> int:
@@ -90,7 +91,7 @@ def play(
     *,
     harmless: str = "some",
     cards_per_fault: float = CARDS_PER_FAULT,
-    reports_share: float = REPORTS_SHARE,
+    tells_all: bool = False,
     with_table: bool = True,
 ) -> Played:
     """Judge a farm from its start on."""
@@ -105,7 +106,8 @@ def play(
             harmless=harmless,
             interval_seconds=interval,
             cards_per_fault=cards_per_fault,
-            reports_share=reports_share,
+            reports_share=1.0 if tells_all else REPORTS_SHARE,
+            probe_every_seconds=PROBE_EVERY if tells_all else None,
         )
 
     farm = made(faults, harmless, interval)
@@ -114,7 +116,7 @@ def play(
     twins = made(faults, "none", coarse), made("none", "none", coarse)
     costs = _costs(*twins, seconds) if farm.faults else {}
     history = _by_place(farm, followed.history)
-    return Played(farm, history, followed.table, costs, reports_share)
+    return Played(farm, history, followed.table, costs, tells_all)
 
 
 # --- what a fault costs ------------------------------------------------------------------------
@@ -292,7 +294,7 @@ def run(baselines: Sequence[Baseline], seed: int, sizes: Sizes) -> TierResult:
             "mixed",
             sizes.rich_hours * HOUR,
             RICH_INTERVAL,
-            reports_share=(REPORTS_SHARE, 1.0)[number % 2],
+            tells_all=number % 2 == 1,
             with_table=with_table,
         )
         for number in range(sizes.rich_farms)
@@ -358,12 +360,11 @@ def _culprit_grid(farms: Sequence[Played]) -> Grid:
 def _rich_grids(rich: Sequence[Played]) -> list[Grid]:
     findings = [one for played in rich for one in found(played, played.history)]
     some, all_tell = (
-        [played for played in rich if (played.reports_share == 1.0) is is_all]
-        for is_all in (False, True)
+        [played for played in rich if played.tells_all is wanted] for wanted in (False, True)
     )
     return [
         _class_grid(some, f"{100 * REPORTS_SHARE:.0f} % of jobs tell their rate"),
-        _class_grid(all_tell, "all jobs tell their rate"),
+        _class_grid(all_tell, "all jobs tell their rate, cards are probed every two hours"),
         _cause_grid(findings),
         _kind_grid(findings),
     ]

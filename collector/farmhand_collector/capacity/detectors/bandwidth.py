@@ -46,7 +46,10 @@ def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
     # A card that told no rate may be at other work than it was last told to be.
     fresh = ~np.isnan(span.loaded[_FIELD]) & ~np.isnan(span.rate) & ~is_divided(frame)
     choice, busy = by_choice(frame, cohort), span.latest["rate_utilization_ratio"]
-    expected = usual(moved / choice.factor, busy, choice.is_capped, cohort) * choice.factor
+    expected, expected_rate = (
+        usual(values / choice.factor, busy, choice.is_capped, cohort) * choice.factor
+        for values in (moved, span.latest["rate"])
+    )
     score = compared(moved, cohort, fresh, least_shortfall=LEAST_SHORTFALL, reference=expected)
     judged = score.level != NOT_JUDGED
     evidence = {
@@ -55,7 +58,9 @@ def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
         "shortfall": score.evidence["shortfall"],
         "channels_missing": np.where(judged, _channels_missing(frame, moved / expected), np.nan),
     }
-    level = np.where(score.level > OK, WATCH, score.level).astype(np.int8)
+    # Who gets as much done as the others with less traffic lacks none.
+    slow = span.latest["rate"] < (1 - LEAST_SHORTFALL / 2) * expected_rate
+    level = np.where(score.level > OK, np.where(slow, WATCH, OK), score.level).astype(np.int8)
     return score._replace(level=level, evidence=evidence, delivered=None), memory
 
 

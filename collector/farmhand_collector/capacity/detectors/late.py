@@ -67,6 +67,7 @@ DETECTOR = Detector(
     raise_after=3,
     clear_after=6,
     memory=MEMORY,
+    of_silent=True,
     score=score,
     shared_by=frozenset({"node", "site"}),
 )

@@ -59,7 +59,9 @@ def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
     least = np.where(limited, least, FREE_SHORTFALL)
     score = compared(clock, kinds, span.fresh, least_shortfall=least, reference=usual)
     memory = memory.copy()
-    memory["core_clock_mhz"] = moving(span, memory, "core_clock_mhz")
+    # At its limit every clock is regulated: that says nothing of what holds it below.
+    share = moving(span, memory, "core_clock_mhz")
+    memory["core_clock_mhz"] = np.where(limited, 0.0, share)
     capped = is_at(span.loaded["core_clock_mhz"], span.latest["capped_mhz"])
     level = np.where((score.level > OK) & capped, OK, score.level)
     cause, action = _cause(frame, ~limited & moves(memory, "core_clock_mhz"))

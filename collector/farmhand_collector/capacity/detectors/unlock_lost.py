@@ -18,6 +18,7 @@ from farmhand_collector.capacity.detector import (
     nothing_judged,
 )
 from farmhand_collector.capacity.frame import Bools, Floats, Frame
+from farmhand_collector.capacity.statistics import grouped
 
 LEAST_FALL, MOST_FALL = 8.0, 40.0
 """Locks slow single precision by 15 to 32 times (rework 1 and 2); work that is not all of that kind
@@ -26,6 +27,8 @@ RECOVERED_RATIO = 0.25
 """From this share of the rate before on, the card is not locked."""
 NORMAL_CLOCK_RATIO = 0.8
 """A clock that fell, too, is another fault."""
+LOCKED_POWER_RATIO = 0.85
+"""A locked chip draws about half of what it should; cards of one gang differ by a few percent."""
 LEARNING = 0.1
 """Weight of the newest value in the rate that is remembered."""
 
@@ -52,7 +55,8 @@ def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
         now = np.where(is_mining & (now > 0), now, np.nan)
         told |= (memory[name]["before"] > 0) & ~np.isnan(now)
         _follow(memory[name], now, started, same_clock)
-    share = np.fmax(memory["work"]["share"], memory["probe"]["share"])
+    waits = _waits(frame, memory["work"]["share"] > 0)
+    share = np.fmax(np.where(waits, 0.0, memory["work"]["share"]), memory["probe"]["share"])
     share = np.where(share > 0, share, np.nan)
     well = ~np.isnan(clock) & np.isnan(share) & ~memory["work"]["restarted"]
     memory["clock"] = np.where(well, clock, memory["clock"])
@@ -60,6 +64,23 @@ def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
     judged = frame.present & (told | (memory["probe"]["share"] > 0))
     level = levels(judged, (DEGRADED, share > 0))
     return Score(level, {"share": share, "fall": 1 / share}, share), memory
+
+
+def _waits(frame: Frame, fell: Bools) -> Bools:
+    """(n,) whose work fell because their gang waits for a card that is locked.
+
+    A locked chip draws much less; where none of a gang draws as much as before, all are locked.
+    """
+    gang, power = frame.work.gang, np.nan_to_num(frame.loaded["power_watts"])
+    members = np.flatnonzero(fell & (gang > 0))
+    groups = grouped(gang[members], frame.roster.kinds[members])
+    highest, locked = np.zeros(len(members)), np.zeros(len(members), bool)
+    np.maximum.at(highest, groups, power[members])
+    draws_less = power[members] < LOCKED_POWER_RATIO * highest[groups]
+    np.logical_or.at(locked, groups, draws_less)
+    waits = np.zeros(len(frame), bool)
+    waits[members] = locked[groups] & ~draws_less
+    return waits
 
 
 def _probed(frame: Frame) -> Floats:
