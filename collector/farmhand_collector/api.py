@@ -2,8 +2,6 @@
 
 import asyncio
 import contextlib
-import hashlib
-import hmac
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -16,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from farmhand_agent.reading import Kind, fields_of
+from farmhand_collector.access import Access
 from farmhand_collector.block import Block
 from farmhand_collector.capacity.roster import CardKey
 from farmhand_collector.catalogue.words import UnknownLanguage, known_language
@@ -36,11 +35,11 @@ Handler = Callable[[Request], Awaitable[Response]]
 class Api:
     """Answers questions about the farm; every answer is one of `wire`'s types as JSON."""
 
-    def __init__(self, view: View, ledger: Ledger, store: Store, token: str | None) -> None:
+    def __init__(self, view: View, ledger: Ledger, store: Store, access: Access) -> None:
         self._view = view
         self._ledger = ledger
         self._store = store
-        self._token = None if token is None else _digest(token)
+        self._access = access
         self._ticked = asyncio.Event()
 
     def routes(self) -> list[Route]:
@@ -83,10 +82,7 @@ class Api:
         return guarded
 
     def _authorize(self, request: Request) -> None:
-        if self._token is None:
-            return
-        _, _, given = request.headers.get("authorization", "").partition(" ")
-        if not hmac.compare_digest(_digest(given.strip()), self._token):
+        if self._access.grant(request.headers.get("Authorization", "")) is None:
             raise HTTPException(401, "wrong or missing token")
 
     async def _status(self, request: Request) -> Response:
@@ -226,7 +222,3 @@ def _number(request: Request, name: str, default: float, low: float, high: float
 def _json(content: Any, status: int = 200) -> Response:
     body = msgspec.json.encode(content)
     return Response(body, status, headers={"Content-Type": "application/json"})
-
-
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()

@@ -1,8 +1,6 @@
 """HTTP in: line protocol at `/api/v2/write`, checked, bounded, and answered as InfluxDB 2 does."""
 
 import asyncio
-import hashlib
-import hmac
 import math
 import time
 import zlib
@@ -26,6 +24,7 @@ from farmhand_agent.reading import (
     Reading,
     parse_lines,
 )
+from farmhand_collector.access import Access
 from farmhand_collector.store.base import Store, StoreBusyError, StoreError
 
 _NANOSECONDS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9}
@@ -114,13 +113,13 @@ class Ingest:
     def __init__(
         self,
         store: Store,
-        token: str | None,
+        access: Access,
         clock: Callable[[], float] = time.time,
         limits: Limits | None = None,
     ) -> None:
-        """Take readings for a store; without a token anyone may write."""
+        """Take readings for a store, from those to whom access is granted."""
         self._store = store
-        self._digest = None if token is None else _digest(token.encode())
+        self._access = access
         self._clock = clock
         self._limits = limits or Limits()
         self._gate = TagGate(self._limits.series_per_day)
@@ -180,11 +179,7 @@ class Ingest:
         return _partial(result)
 
     def _authorise(self, request: Request) -> None:
-        if self._digest is None:
-            return
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        given = _digest(token.strip().encode("latin-1"))
-        if not (hmac.compare_digest(given, self._digest) and scheme.lower() in ("token", "bearer")):
+        if self._access.grant(request.headers.get("Authorization", "")) is None:
             raise RefusalError(
                 "unauthorized",
                 HTTPStatus.UNAUTHORIZED,
@@ -318,10 +313,6 @@ class TagGate:
             return "series", f"more than {self._most} different tag sets in a day"
         self._seen.add(key)
         return None
-
-
-def _digest(token: bytes) -> bytes:
-    return hashlib.sha256(token).digest()
 
 
 def _unit_ns(request: Request) -> int:

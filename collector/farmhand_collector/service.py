@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 
 from farmhand_agent import systemd
 from farmhand_agent.command import FailedError
+from farmhand_collector.access import of_token
 from farmhand_collector.api import Api
 from farmhand_collector.config import Config, tokens
 from farmhand_collector.ingest import Ingest, Limits
@@ -80,8 +81,8 @@ def _serve(config: Config, store: EmbeddedStore, ledger: Ledger, listener: socke
     pulse_site = None if config.simulated else config.site
     live = Live(store, ledger, view, pulse_site, lambda: systemd.notify("WATCHDOG=1"))
     write_token, read_token = tokens(config)
-    api = Api(view, ledger, store, read_token)
-    ingest = Ingest(store, write_token, limits=Limits(retention_days=config.keep.days))
+    api = Api(view, ledger, store, of_token(read_token))
+    ingest = Ingest(store, of_token(write_token), limits=Limits(retention_days=config.keep.days))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

@@ -15,6 +15,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from farmhand_agent.reading import Reading
+from farmhand_collector.access import of_token
 from farmhand_collector.api import Api, thinned
 from farmhand_collector.block import block_of
 from farmhand_collector.changes import ChangeLog
@@ -86,7 +87,7 @@ class Server:
         self.view.update(tick)
 
     def _config(self, token: str | None) -> uvicorn.Config:
-        api = Api(self.view, self.ledger, self.store, token)
+        api = Api(self.view, self.ledger, self.store, of_token(token))
 
         @asynccontextmanager
         async def lifespan(_: Starlette) -> AsyncIterator[None]:

@@ -20,6 +20,7 @@ from influxdb_client.rest import ApiException
 from starlette.applications import Starlette
 
 from farmhand_agent.reading import Reading, to_line
+from farmhand_collector.access import of_token
 from farmhand_collector.ingest import Ingest, Limits
 from farmhand_collector.store.base import StoreBusyError, StoreError
 from farmhand_collector.store.embedded import EmbeddedStore
@@ -113,7 +114,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     ) -> Served:
         store = EmbeddedStore(tmp_path / "readings")
         opened.append(store)
-        ingest = Ingest(store, token, lambda: now, limits)
+        ingest = Ingest(store, of_token(token), lambda: now, limits)
         context = serving(ingest)
         port = context.__enter__()
         running.append(context)
@@ -362,7 +363,7 @@ def test_a_store_that_cannot_take_it_now_is_told_as_503(
     """The agent keeps what it has and comes back after the time given."""
     store = UnwellStore(tmp_path)
     store.error = error
-    ingest = Ingest(store, None, lambda: NOON_NS / SECOND_NS)
+    ingest = Ingest(store, of_token(None), lambda: NOON_NS / SECOND_NS)
     with serving(ingest) as port:
         answer = Served(ingest, store, port).post(lines(card()))
     assert (answer.status, answer.told["code"]) == (503, "unavailable")
@@ -376,7 +377,7 @@ def test_posts_beyond_the_bound_are_turned_away_and_pings_still_answered(tmp_pat
     """A store that hangs does not stop the event loop, nor fill the memory with bodies."""
     store = UnwellStore(tmp_path)
     store.gate = threading.Event()
-    ingest = Ingest(store, None, lambda: NOON_NS / SECOND_NS, Limits(posts=1))
+    ingest = Ingest(store, of_token(None), lambda: NOON_NS / SECOND_NS, Limits(posts=1))
     with serving(ingest) as port:
         served = Served(ingest, store, port)
         answers: list[Answer] = []
