@@ -73,6 +73,7 @@ TAGS: Mapping[str, tuple[str, ...]] = {
     "host_event": HOST_TAGS,
     "agent": HOST_TAGS,
     "collector": ("site",),
+    "increase": CARD_TAGS,
 }
 """The tags that make a series, by measurement; an empty tag is left out on the wire."""
 
@@ -339,6 +340,11 @@ FIELDS: tuple[Field, ...] = (
     *_rows(
         "collector", Kind.COUNTER, ("ticks_total", "", "the collector's pulse: it closes windows")
     ),
+)
+FIELDS += tuple(
+    Field("increase", told.name, Kind.GAUGE, told.unit, f"rise within five minutes: {told.meaning}")
+    for told in FIELDS
+    if told.measurement == "card" and told.kind is Kind.COUNTER
 )
 
 UNIDENTIFIED = "unidentified"
