@@ -25,15 +25,22 @@ LOCK_STEP_SPREAD = 0.02
 """Cards that wait for each other tell rates this equal; ranks that time themselves do not."""
 
 
+LEAST_OF_LOTTERY = 0.88
+"""Chips at their power limit spread by 8 % on average (Sinha et al., SC'22); a clock that is lower
+by more than half as much again is told of its card."""
+
+
 class Gangs(NamedTuple):
     """(n,) gang of each card, whether it goes in step with the others of its kind, their rate.
 
-    Mixed is a gang of several kinds: one kind may wait for another.
+    Mixed is a gang of several kinds: one kind may wait for another. Wide is one in step over
+    several nodes: none of them is slower than the others.
     """
 
     gang: Groups
     of_kind: Groups
     is_mixed: Bools
+    is_wide: Bools
     in_step: Bools
     rate: Floats
 
@@ -53,9 +60,16 @@ def gangs(frame: Frame) -> Gangs:
     rate = np.where(latest["rate"] > 0, latest["rate"], np.nan)
     pace, _ = group_medians(rate, of_kind, int(of_kind.max(initial=-1)) + 1)
     in_step = (code > 0) & (np.abs(rate / pace[of_kind] - 1) <= LOCK_STEP_SPREAD)
-    _, first = np.unique(of_kind, return_index=True)
-    kinds = np.bincount(gang[first], minlength=len(frame))
-    return Gangs(gang, of_kind, (code > 0) & (kinds[gang] > 1), in_step, pace[of_kind])
+    is_mixed = (code > 0) & (_count(of_kind, gang)[gang] > 1)
+    of_node = grouped(gang, frame.roster.nodes)
+    is_wide = in_step & (_count(of_node, gang)[gang] > 1)
+    return Gangs(gang, of_kind, is_mixed, is_wide, in_step, pace[of_kind])
+
+
+def _count(parts: Groups, gang: Groups) -> Groups:
+    """How many parts each gang has."""
+    _, first = np.unique(parts, return_index=True)
+    return np.bincount(gang[first], minlength=len(gang))
 
 
 class Choice(NamedTuple):
@@ -69,7 +83,10 @@ class Choice(NamedTuple):
 
 
 def by_choice(frame: Frame, cohort: Groups) -> Choice:
-    """Power limits and clock caps that were in force when a rate was last told."""
+    """Power limits and clock caps that were in force when a rate was last told.
+
+    And the lottery of chips: a gang in lock step is as slow as the slowest of many healthy ones.
+    """
     latest = span_of(frame).latest
     clock = latest["rate_core_clock_mhz"]
     capped = is_at(clock, latest["capped_mhz"])
@@ -77,10 +94,12 @@ def by_choice(frame: Frame, cohort: Groups) -> Choice:
     free = _reference(np.where(capped, np.nan, clock), cohort)
     highest = np.fmax(free, _highest(np.where(capped, clock, np.nan), cohort))
     lowered = capped & (clock < (1 - CAPPED_SPREAD) * highest)
-    share, step = np.where(lowered, clock / highest, 1.0), gangs(frame)
+    by_cap, step = np.where(lowered, clock / highest, 1.0), gangs(frame)
+    lottery = np.clip(clock / free, LEAST_OF_LOTTERY, 1.0)
+    lottery = np.where(step.in_step & ~np.isnan(lottery), lottery, 1.0)
     limit_watts = step.least(latest["rate_power_limit_watts"], step.of_kind)
-    share = step.least(share, step.gang)
-    return Choice(limit_factor(limit_watts) * share, share < 1.0)
+    share = step.least(np.fmin(by_cap, lottery), step.gang)
+    return Choice(limit_factor(limit_watts) * share, step.least(by_cap, step.gang) < 1.0)
 
 
 def usual(even: Floats, busy: Floats, is_capped: Bools, cohort: Groups) -> Floats:

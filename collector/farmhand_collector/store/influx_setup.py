@@ -164,18 +164,20 @@ def _wanted(server: Server, where: Where, seconds: int) -> dict[str, Any]:
 
 def _mapped(server: Server, where: Where, bucket: Any) -> list[str]:
     """A mapping for InfluxQL, where the server has not made one of its own accord."""
-    asked = f"/api/v2/dbrps?orgID={bucket['orgID']}&db={_quoted(where.database)}"
+    name, _, policy = where.database.partition("/")
+    policy = policy or "autogen"
+    asked = f"/api/v2/dbrps?orgID={bucket['orgID']}&db={_quoted(name)}&rp={_quoted(policy)}"
     if server.call("GET", asked).get("content"):
         return []
     mapping = {
         "bucketID": bucket["id"],
         "orgID": bucket["orgID"],
-        "database": where.database,
-        "retention_policy": "autogen",
-        "default": True,
+        "database": name,
+        "retention_policy": policy,
+        "default": policy == "autogen",
     }
     server.call("POST", "/api/v2/dbrps", mapping)
-    return [f"mapped database {where.database} to the bucket, for InfluxQL"]
+    return [f"mapped database {name} to the bucket, for InfluxQL"]
 
 
 def _kept_seconds(bucket: Any) -> int:

@@ -14,6 +14,7 @@ from farmhand_collector.capacity.detector import (
     span_of,
 )
 from farmhand_collector.capacity.frame import Bools, Codes, Floats, Frame
+from farmhand_collector.capacity.mig import is_divided
 from farmhand_collector.capacity.peers import (
     alike,
     at_power_limit,
@@ -57,7 +58,9 @@ def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
     bursts = span.latest["utilization_ratio"] < FULL_RATIO
     least = np.where(has_equals & ~bursts, LIMITED_SHORTFALL, OTHER_WORK_SHORTFALL)
     least = np.where(limited, least, FREE_SHORTFALL)
-    score = compared(clock, kinds, span.fresh, least_shortfall=least, reference=usual)
+    # What runs in the instances of a divided card nobody tells.
+    fresh = span.fresh & ~is_divided(frame)
+    score = compared(clock, kinds, fresh, least_shortfall=least, reference=usual)
     memory = memory.copy()
     # At its limit every clock is regulated: that says nothing of what holds it below.
     share = moving(span, memory, "core_clock_mhz")

@@ -14,6 +14,7 @@ from farmhand_collector.capacity.detector import (
     span_of,
 )
 from farmhand_collector.capacity.frame import Frame
+from farmhand_collector.capacity.mig import is_divided
 from farmhand_collector.capacity.peers import alike
 from farmhand_collector.capacity.statistics import grouped, others_median
 
@@ -35,7 +36,8 @@ def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
     power, clock = (means[name] for name in _FIELDS)
     usual_power, usual_clock = (others_median(column, neighbours) for column in (power, clock))
     explained = usual_power * np.fmin(clock / usual_clock, 1) ** POWER_OF_CLOCK
-    shortfall = 1 - power / explained
+    # What runs in the instances of a divided card nobody tells.
+    shortfall = np.where(is_divided(frame), np.nan, 1 - power / explained)
     level = levels(
         ~np.isnan(shortfall),
         (WATCH, shortfall >= WATCH_SHORTFALL),

@@ -60,9 +60,10 @@ def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
     busy = span.latest["rate_utilization_ratio"]
     expected, fresh = usual(even, busy, choice.is_capped, cohort), span.rate > 0
     score = compared(even, cohort, fresh, least_shortfall=CARD_SHORTFALL, reference=expected)
-    slow_node = _of_slow_node(frame.roster.nodes, even, busy, choice.is_capped, cohort)
-    steady = np.where(step.is_mixed, -1, cohort)
-    sigmas = np.fmin(slow_node, _beside_steady(np.log(even / expected), steady))
+    # A card, or a node, that goes in step with others of another kind or place is as slow as they.
+    alone = np.where(step.is_mixed | step.is_wide, -1, cohort)
+    slow_node = _of_slow_node(frame.roster.nodes, even, busy, choice.is_capped, alone)
+    sigmas = np.fmin(slow_node, _beside_steady(np.log(even / expected), alone))
     sigmas = np.where(fresh, sigmas, np.nan)
     level = levels((score.level >= 0) | ~np.isnan(sigmas), (DEGRADED, score.level > 0))
     level = np.where(np.isnan(sigmas), level, DEGRADED).astype(np.int8)
