@@ -74,6 +74,8 @@ TAGS: Mapping[str, tuple[str, ...]] = {
     "agent": HOST_TAGS,
     "collector": ("site",),
     "increase": CARD_TAGS,
+    "verdict": CARD_TAGS,
+    "capacity": ("site", "scope", "name", "component"),
 }
 """The tags that make a series, by measurement; an empty tag is left out on the wire."""
 
@@ -339,6 +341,37 @@ FIELDS: tuple[Field, ...] = (
     ),
     *_rows(
         "collector", Kind.COUNTER, ("ticks_total", "", "the collector's pulse: it closes windows")
+    ),
+    *_rows(
+        "verdict",
+        Kind.TEXT,
+        ("state", "", "`ok`, `watch`, `degraded`, `failing`, `lost` or `unknown`"),
+        ("cause", "", "what is behind it, empty where nothing is wrong"),
+        ("component", "", "what is missing: `compute`, `bandwidth`, `memory` or `link`"),
+        ("action", "", "what to do about it"),
+        ("finding", "", "the finding that explains the others"),
+        ("reason", "", "one line of evidence, in English"),
+    ),
+    *_rows(
+        "verdict",
+        Kind.GAUGE,
+        ("state_level", "", "0 ok, 1 watch, 2 degraded, 3 failing, 4 lost, 5 unknown"),
+        ("delivered_ratio", "0..1", "share of what is expected, of the worst component"),
+        ("confidence_ratio", "0..1", "how sure the verdict is"),
+        ("since_seconds", "s", "when the state began, since 1970"),
+    ),
+    *_rows(
+        "capacity",
+        Kind.GAUGE,
+        ("cards", "", "cards that are added up"),
+        ("judged", "", "of these, cards of which something is known"),
+        ("default", "", "what they are made to give, in FLOP/s, B/s or B"),
+        ("expected", "", "what the limits in force allow"),
+        ("delivered", "", "what they give"),
+        ("missing", "", "what they do not give, though expected"),
+        ("by_choice", "", "what limits take, on purpose"),
+        ("expected_a100_equivalents", "", "expected, in cards of the kind A100 SXM of 80 GB"),
+        ("delivered_a100_equivalents", "", "delivered, in cards of that kind"),
     ),
 )
 FIELDS += tuple(

@@ -12,6 +12,8 @@ from farmhand_collector.judging import Judge, Tick
 from farmhand_collector.ledger import Checkpoint, Ledger, LedgerError
 from farmhand_collector.store.base import Store, StoreError
 from farmhand_collector.view import View
+from farmhand_collector.wire import CAPACITY_SCOPES
+from farmhand_collector.write_back import WriteBack, capacities
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +49,7 @@ class Live:
         self._pulse_site = pulse_site
         self._beat = beat
         self._pulses = 0.0
+        self._write_back = WriteBack()
         self._behind = False
         self._resume()
         self._next_checkpoint = self._next_pulse = self._next_expire = self._next_beat = 0.0
@@ -132,8 +135,20 @@ class Live:
         if tick is not None:
             # While it catches up, only where it has come to is worth showing.
             self._view.update(tick)
+            self._write_back_of(tick.verdicts.end_ns)
         if time.monotonic() >= self._next_checkpoint:
             self._save_checkpoint()
+
+    def _write_back_of(self, end_ns: int) -> None:
+        """Let the store's other readers see what is shown; it can wait when the store cannot."""
+        try:
+            if self._write_back.is_due(end_ns):
+                rows = {scope: self._view.capacity(scope) for scope in CAPACITY_SCOPES}
+                self._store.write(capacities(end_ns, rows))
+            self._store.write(self._write_back.verdicts(end_ns, self._view.said()))
+        except StoreError as error:
+            log.warning("verdicts were not written back: %s", error)
+            self._write_back = WriteBack()
 
     def _save_checkpoint(self) -> None:
         self._next_checkpoint = time.monotonic() + CHECKPOINT_SECONDS

@@ -203,6 +203,11 @@ class View:
         with self._lock:
             return self._verdicts.get(key)
 
+    def said(self) -> dict[str, tuple[CardKey, CardVerdict]]:
+        """Place and verdict of every card, by its key."""
+        with self._lock:
+            return dict(self._verdicts)
+
     def findings(self, language: str = "en") -> list[Finding]:
         """All that is wrong, worst and newest first."""
         with self._lock:
