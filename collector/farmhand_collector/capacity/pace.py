@@ -33,22 +33,25 @@ by more than half as much again is told of its card."""
 class Gangs(NamedTuple):
     """(n,) gang of each card, whether it goes in step with the others of its kind, their rate.
 
-    Mixed is a gang of several kinds: one kind may wait for another. Wide is one in step over
-    several nodes: none of them is slower than the others.
+    Wide is a gang in step over several nodes: none of them is slower than the others.
     """
 
     gang: Groups
-    of_kind: Groups
-    is_mixed: Bools
+    is_in_one: Bools
     is_wide: Bools
     in_step: Bools
     rate: Floats
 
-    def least(self, values: Floats, groups: Groups) -> Floats:
-        """(n,) the lowest value of all in a card's group that go in step; its own elsewhere."""
-        lowest = np.full(int(groups.max(initial=-1)) + 1, np.nan)
-        np.fmin.at(lowest, groups[self.in_step], values[self.in_step])
-        return np.where(self.in_step, lowest[groups], values)
+    def least(self, values: Floats) -> Floats:
+        """(n,) the lowest value of all of a card's gang that go in step; its own elsewhere."""
+        lowest = np.full(int(self.gang.max(initial=-1)) + 1, np.nan)
+        np.fmin.at(lowest, self.gang[self.in_step], values[self.in_step])
+        return np.where(self.in_step, lowest[self.gang], values)
+
+    def is_mixed(self, cohort: Groups) -> Bools:
+        """(n,) whether cards of a gang belong to several cohorts: some may wait for others."""
+        several: Bools = _parts(grouped(self.gang, cohort), self.gang) > 1
+        return self.is_in_one & several
 
 
 @lru_cache(maxsize=1)
@@ -60,16 +63,14 @@ def gangs(frame: Frame) -> Gangs:
     rate = np.where(latest["rate"] > 0, latest["rate"], np.nan)
     pace, _ = group_medians(rate, of_kind, int(of_kind.max(initial=-1)) + 1)
     in_step = (code > 0) & (np.abs(rate / pace[of_kind] - 1) <= LOCK_STEP_SPREAD)
-    is_mixed = (code > 0) & (_count(of_kind, gang)[gang] > 1)
-    of_node = grouped(gang, frame.roster.nodes)
-    is_wide = in_step & (_count(of_node, gang)[gang] > 1)
-    return Gangs(gang, of_kind, is_mixed, is_wide, in_step, pace[of_kind])
+    is_wide = in_step & (_parts(grouped(gang, frame.roster.nodes), gang) > 1)
+    return Gangs(gang, code > 0, is_wide, in_step, pace[of_kind])
 
 
-def _count(parts: Groups, gang: Groups) -> Groups:
-    """How many parts each gang has."""
+def _parts(parts: Groups, gang: Groups) -> Groups:
+    """(n,) into how many parts the gang of each card falls."""
     _, first = np.unique(parts, return_index=True)
-    return np.bincount(gang[first], minlength=len(gang))
+    return np.bincount(gang[first], minlength=len(gang))[gang]
 
 
 class Choice(NamedTuple):
@@ -97,9 +98,9 @@ def by_choice(frame: Frame, cohort: Groups) -> Choice:
     by_cap, step = np.where(lowered, clock / highest, 1.0), gangs(frame)
     lottery = np.clip(clock / free, LEAST_OF_LOTTERY, 1.0)
     lottery = np.where(step.in_step & ~np.isnan(lottery), lottery, 1.0)
-    limit_watts = step.least(latest["rate_power_limit_watts"], step.of_kind)
-    share = step.least(np.fmin(by_cap, lottery), step.gang)
-    return Choice(limit_factor(limit_watts) * share, step.least(by_cap, step.gang) < 1.0)
+    share = step.least(np.fmin(by_cap, lottery))
+    factor = limit_factor(latest["rate_power_limit_watts"]) * share
+    return Choice(factor, step.least(by_cap) < 1.0)
 
 
 def usual(even: Floats, busy: Floats, is_capped: Bools, cohort: Groups) -> Floats:

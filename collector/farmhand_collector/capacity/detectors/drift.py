@@ -121,7 +121,7 @@ def _is_by_choice(frame: Frame, memory: Memory) -> Bools:
     first = np.fmax(*(memory[name]["alone"]["mean"] for name in ("clock", "free_clock")))
     lowered = is_at(clock, span.latest["capped_mhz"]) & (clock < (1 - CAPPED_SPREAD) * first)
     step = gangs(frame)
-    by_choice: Bools = step.least(np.where(lowered, 0.0, 1.0), step.gang) == 0
+    by_choice: Bools = step.least(np.where(lowered, 0.0, 1.0)) == 0
     return by_choice
 
 

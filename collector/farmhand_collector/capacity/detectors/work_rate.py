@@ -54,14 +54,16 @@ def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
     able = (job > 0) & ~is_divided(frame)
     cohort = np.where(able, grouped(alike_at_work(frame), job), -1)
     cohort = _by_lock(span.latest["rate"], cohort, facts.of_cards("locked", len(frame)) == 1)
+    # Who waits for cards that are made to be slower says nothing of itself.
+    cohort = np.where(step.is_mixed(cohort), -1, cohort)
     rate = np.where(span.latest["rate"] > 0, span.latest["rate"], np.nan)
     choice = by_choice(frame, cohort)
     even = np.where(step.in_step, step.rate, rate) / choice.factor
     busy = span.latest["rate_utilization_ratio"]
     expected, fresh = usual(even, busy, choice.is_capped, cohort), span.rate > 0
     score = compared(even, cohort, fresh, least_shortfall=CARD_SHORTFALL, reference=expected)
-    # A card, or a node, that goes in step with others of another kind or place is as slow as they.
-    alone = np.where(step.is_mixed | step.is_wide, -1, cohort)
+    # A node that goes in step with others is as slow as they.
+    alone = np.where(step.is_wide, -1, cohort)
     slow_node = _of_slow_node(frame.roster.nodes, even, busy, choice.is_capped, alone)
     sigmas = np.fmin(slow_node, _beside_steady(np.log(even / expected), alone))
     sigmas = np.where(fresh, sigmas, np.nan)
