@@ -1,8 +1,7 @@
-"""InfluxDB 1.12 and 2.9 do what every store does; set up, followed, killed and full of odd names."""
+"""InfluxDB 1.12 and 2.9 do what every store does, and are set up, killed and missed."""
 
 import itertools
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -18,9 +17,10 @@ from tests.servers.influxd import Influx, Influx1, Influx2
 class _Databases:
     """Databases of one server, each for a store of its own."""
 
+    _numbers = itertools.count()
+
     def __init__(self, influx: Influx) -> None:
         self._influx = influx
-        self._numbers = itertools.count()
         self._made: list[InfluxStore] = []
 
     def where(self, name: str = "") -> Where:

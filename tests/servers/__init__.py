@@ -1,0 +1,1 @@
+"""Real InfluxDB servers for the system tests, built from their published packages."""
