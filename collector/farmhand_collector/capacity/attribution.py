@@ -30,8 +30,6 @@ LEAST_SHARE = 0.6
 """So many of a scope's cards, and this share of them, must show the same finding."""
 LEAST_NODES = 2
 """Nodes over which the cards of a wider scope must be spread, or the node explains them."""
-LEAST_GANG_SHARE = 0.6
-"""Share of a gang that must be slow for the gang to be what is slow."""
 
 
 class WideFinding(NamedTuple):
@@ -183,29 +181,27 @@ def _held_up(roster: Roster, findings: Findings, able: Bools, work: Work) -> lis
     for code in sorted({int(work.gang[card]) for card in slow} - {0}):
         members = np.flatnonzero((work.gang == code) & able).tolist()
         showing = [card for card in members if card in slow]
-        if len(members) < 2 or len(showing) < LEAST_GANG_SHARE * len(members):
+        own = [card for card in members if _costs_by_itself(findings.get(card, ()))]
+        if len(members) < 2 or not own or len(own) > len(members) / 2:
             continue
-        own = [card for card in showing if _costs_by_itself(findings[card], slow[card])]
-        if not own or len(own) > len(members) / 2:
-            continue
-        worst = min(own, key=lambda card: _least_delivered(findings[card], slow[card]))
+        worst = min(own, key=lambda card: _least_delivered(findings[card]))
         shown = [(card, _take_out(findings, card, slow[card].detector.name)) for card in showing]
         site, name = roster[worst].site, work.names.get(code, "")
         held.append(WideFinding("gang", site, name, _ordered(shown), worst))
     return held
 
 
-def _costs_by_itself(raised: "Sequence[Raised]", slow: "Raised") -> bool:
+def _costs_by_itself(raised: "Sequence[Raised]") -> bool:
     """Whether a card shows more than slow work: something that costs capacity."""
     return any(
         finding.level >= DEGRADED or finding.delivered < 1
         for finding in raised
-        if finding is not slow and "job" not in finding.detector.shared_by
+        if "job" not in finding.detector.shared_by
     )
 
 
-def _least_delivered(raised: "Sequence[Raised]", slow: "Raised") -> float:
-    shares = [finding.delivered for finding in raised if finding is not slow]
+def _least_delivered(raised: "Sequence[Raised]") -> float:
+    shares = [finding.delivered for finding in raised if "job" not in finding.detector.shared_by]
     return min((share for share in shares if share == share), default=1.0)
 
 
