@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 
-.PHONY: run test check test-system fuzz bench bench-core bench-agent soak soak-spool evaluate deb bundle lock docs clean
+.PHONY: run test check test-system fuzz bench bench-core bench-agent soak soak-spool servers evaluate deb bundle lock docs clean
 
 run: $(READY)
 	@$(BIN)/farmhand up
@@ -45,6 +45,10 @@ soak: $(READY)
 soak-spool: $(READY)
 	@FARMHAND_SPOOL_ROUNDS=500 $(BIN)/python -m pytest -m system -s tests/system/test_spool_disk.py $(ARGS)
 
+# The InfluxDB servers that test-system runs against; minutes the first time, needs go and cargo.
+servers: $(READY)
+	@$(BIN)/python -m tests.servers.build $(ARGS)
+
 # How well faults are found: public data, injected faults, simulated farms; beside baselines, of
 # which PyOD's live in an environment of their own.
 evaluate: $(READY)
@@ -60,6 +64,7 @@ bundle: $(READY)
 
 docs: $(READY)
 	@$(BIN)/python docs/make_pages.py
+	@$(BIN)/python packaging/grafana/make_dashboards.py
 
 # Needs uv; the lock names packages and hashes, never the host they came from.
 lock:

@@ -38,7 +38,7 @@ def test_the_files_are_as_described() -> None:
 def test_pages_ask_for_what_the_contract_has(page: Path) -> None:
     """A field that was renamed would leave a panel empty, and nobody would know why."""
     for statement in statements(page):
-        X
+        (measurement,) = set(re.findall(r'FROM "(\w+)"', statement))
         made = set(re.findall(r'AS "(\w+)"', statement))
         names = set(re.findall(r'"(\w+)"', statement)) - {measurement} - made
         known = {*fields_of(measurement), *TAGS[measurement]}

@@ -123,8 +123,8 @@ class Influx(ABC):
     def influxql(self, statement: str, **parameters: str) -> str:
         """Answer to an InfluxQL statement as CSV, times in nanoseconds; empty where nothing is.
 
-        Raises ServerFailed when the server refuses it. Of what it understands but cannot do, as of
-        a database that is not there, 2.x says nothing in CSV: that too is empty.
+        Raises ServerFailed when the server refuses it. Of what it understands but cannot do, as
+        with a database that is not there, it tells in JSON alone: in CSV that too is empty.
         """
         form = {"db": self.database, "epoch": "ns", "q": statement} | parameters
         headers = {
@@ -197,7 +197,7 @@ class Influx(ABC):
 class Influx1(Influx):
     """InfluxDB 1.x. Everyone may do everything unless there is a user.
 
-    `token` is what its `/api/v2/write` takes for one: `user:password`, or nothing.
+    `token` is what it takes for one: `user:password`, or nothing. It takes none with a space in it.
     """
 
     version = "1.12.4"

@@ -118,6 +118,7 @@ class TestInflux(StoreConformance):
         """A bucket that somebody deleted."""
         store = InfluxStore(_Databases(influx).where("nowhere"), clock=lambda: NOON_NS)
 
-        with pytest.raises(StoreError, match="not found"):
-            store.write([card()])
+        for ask in (lambda: store.write([card()]), lambda: store.readings(0)):
+            with pytest.raises(StoreError, match="not found"):
+                ask()
         store.close()

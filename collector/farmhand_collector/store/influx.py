@@ -37,6 +37,7 @@ OVERLAP_SECONDS, WIDE_OVERLAP_SECONDS, WIDE_EVERY_SECONDS = 15.0, 300.0, 60.0
 """How far back each question reaches, and now and then one."""
 FUTURE_SECONDS = 300
 """A clock further ahead is refused by the ingest, and not followed here."""
+CHECK_SECONDS = 60.0
 RETENTION_DAYS = 30
 MOST_KNOWN_EVENTS = 100_000
 _NEWS = ("card_event", "host_event")
@@ -73,7 +74,7 @@ class InfluxStore:
         self._follower = _Follower()
         self._lock = threading.Lock()
         self._passed_over: Counter[str] = Counter()
-        self._next_poll = self._next_wide = 0.0
+        self._next_poll = self._next_wide = self._next_check = 0.0
         self._closed = False
 
     @property
@@ -196,9 +197,19 @@ class InfluxStore:
         return self._follower.newest
 
     def _asked(self, statements: Sequence[str]) -> Iterator[Block]:
-        for header, rows in tables(self._query(statements, "application/csv")):
+        answer = self._query(statements, "application/csv")
+        if not answer.strip():
+            self._check_there()
+        for header, rows in tables(answer):
             if rows[0][0] in TAGS:
                 yield block_of_table(rows[0][0], header, rows)
+
+    def _check_there(self) -> None:
+        """See that there is a database at all: of one that is missing, CSV says nothing."""
+        if time.monotonic() >= self._next_check:
+            asked = influxql.rows("card", 0, 1, limit=1)
+            _grouped(json.loads(self._query([asked], "application/json")))
+            self._next_check = time.monotonic() + CHECK_SECONDS
 
     def _query(self, statements: Sequence[str], form: str) -> str:
         self._check_open()
