@@ -1,4 +1,4 @@
-"""The command `farmhand-agent`: once, run, check."""
+"""The command `farmhand-agent`: once, run, check, forget, join."""
 
 import argparse
 import faulthandler
@@ -60,6 +60,16 @@ def _parser() -> Parser:
     )
     forget.add_argument("slots", nargs="+", metavar="SLOT", help="as the readings name it")
     forget.set_defaults(command=_forget)
+
+    join = commands.add_parser(
+        "join", help="join a farm by the line that `farmhand agents add` printed"
+    )
+    join.add_argument("--config", type=Path, metavar="FILE", help="configuration to write (TOML)")
+    join.add_argument(
+        "--replace", action="store_true", help="even if this node ships to another server"
+    )
+    join.add_argument("on_command_line", nargs="*", help=argparse.SUPPRESS)
+    join.set_defaults(command=_join)
     return made
 
 
@@ -196,6 +206,33 @@ def _forget(options: argparse.Namespace) -> int:
     for place in inventory.forget(options.slots):
         print(one_line(f"forgotten: {place.slot} {place.model} {place.card}"))
     return 0
+
+
+def _join(options: argparse.Namespace) -> int:
+    from farmhand_agent import joining
+
+    if options.on_command_line:
+        raise ConfigError(
+            "join: the line holds a secret, which all on this machine can read on a command line; "
+            "run `farmhand-agent join` alone and paste it when asked, or pipe it in"
+        )
+    place = joining.Place((options.config or joining.USUAL_CONFIG).absolute())
+    invitation = joining.parsed(_pasted())
+    joining.check_place(place, invitation, replace=options.replace)
+    authority = joining.authority(invitation)
+    joining.try_out(invitation, authority)
+    joined = joining.settle(place, invitation, authority, replace=options.replace)
+    print("\n".join(map(one_line, joining.report(place, invitation, joined))))
+    return 0
+
+
+def _pasted() -> str:
+    """A line from a pipe, or typed without being shown."""
+    if not sys.stdin.isatty():
+        return sys.stdin.readline()
+    import getpass
+
+    return getpass.getpass("Paste the joining line (it is not shown): ")
 
 
 def _check_cards(settings: config.Config) -> None:

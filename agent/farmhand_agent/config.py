@@ -9,7 +9,8 @@ from farmhand_agent import settings
 from farmhand_agent.spool_disk import MINIMUM_CAP_BYTES
 
 
-def _host_name() -> str:
+def host_name() -> str:
+    """What this machine calls itself, without its domain."""
     return socket.gethostname().split(".")[0] or "localhost"
 
 
@@ -56,7 +57,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which farm."""
     rack: str = ""
     """Which rack or shelf, if any."""
-    host: str = msgspec.field(default_factory=_host_name)
+    host: str = msgspec.field(default_factory=host_name)
     """Name of this node; must be unique in the farm."""
     interval_seconds: float = 10.0
     """Length of a window: one reading of each card is shipped per window."""

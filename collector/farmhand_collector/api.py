@@ -18,7 +18,10 @@ from farmhand_collector.access import Access
 from farmhand_collector.block import Block
 from farmhand_collector.capacity.roster import CardKey
 from farmhand_collector.catalogue.words import UnknownLanguage, known_language
+from farmhand_collector.exposition import CONTENT_TYPE
+from farmhand_collector.history import History
 from farmhand_collector.ledger import Ledger, LedgerError
+from farmhand_collector.metrics import Metrics
 from farmhand_collector.store.base import Store, StoreError
 from farmhand_collector.translation import in_language
 from farmhand_collector.view import COLUMNS, StaleCursorError, UnknownError, View
@@ -35,10 +38,20 @@ Handler = Callable[[Request], Awaitable[Response]]
 class Api:
     """Answers questions about the farm; every answer is one of `wire`'s types as JSON."""
 
-    def __init__(self, view: View, ledger: Ledger, store: Store, access: Access) -> None:
+    def __init__(
+        self,
+        view: View,
+        ledger: Ledger,
+        store: Store,
+        history: History,
+        access: Access,
+        metrics: Metrics | None = None,
+    ) -> None:
         self._view = view
+        self._metrics = metrics or Metrics(view, store)
         self._ledger = ledger
         self._store = store
+        self._history = history
         self._access = access
         self._ticked = asyncio.Event()
 
@@ -53,6 +66,7 @@ class Api:
             "/v1/what-if": self._what_if,
             "/v1/cards/{key}": self._card,
             "/v1/cards/{key}/series": self._series,
+            "/metrics": self._metrics_page,
         }
         return [Route(path, self._guarded(handler)) for path, handler in handlers.items()]
 
@@ -138,7 +152,7 @@ class Api:
         newest = max(infos, key=lambda reading: reading.time_ns, default=None)
         told = [
             Event(r.time_ns / 1e9, *(str(r.fields.get(f, "")) for f in ("kind", "code", "text")))
-            for r in self._store.between("card_event", 0, 2**63 - 1, tags).readings()
+            for r in self._history.between("card_event", 0, 2**63 - 1, tags).readings()
         ]
         told += [
             Event(change.time, "verdict", change.state, change.text)
@@ -157,7 +171,7 @@ class Api:
         since = _number(request, "since", until - 3600.0, 0.0, 1e11)
         points = int(_number(request, "points", 300, 1, MOST_POINTS))
         block = await asyncio.to_thread(
-            self._store.between,
+            self._history.between,
             "card",
             int(since * 1e9),
             int(until * 1e9),
@@ -165,6 +179,13 @@ class Api:
             fields,
         )
         return _json(thinned(key, block, fields, since, until, points))
+
+    async def _metrics_page(self, request: Request) -> Response:
+        cards = request.query_params.get("cards", "0")
+        if cards not in ("0", "1"):
+            raise HTTPException(400, f"cards: {cards!r}, expected 0 or 1")
+        page = await asyncio.to_thread(self._metrics.text, cards=cards == "1")
+        return Response(page.encode("utf-8", "replace"), headers={"Content-Type": CONTENT_TYPE})
 
 
 def thinned(

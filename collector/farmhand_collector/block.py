@@ -1,8 +1,10 @@
 """The columnar block: rows of one measurement, as stores and replays hand readings on."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +60,39 @@ class Block:
             }
             fields |= {name: column[row] for name, column in numbers if not math.isnan(column[row])}
             yield Reading(self.measurement, self.tags[series], fields, time_ns)
+
+
+def join_blocks(measurement: str, columns: Collection[str], blocks: Sequence[Block]) -> Block:
+    """One block of several of the same measurement and columns, one after the other."""
+    if len(blocks) == 1:
+        return blocks[0]
+    interned: dict[tuple[tuple[str, str], ...], int] = {}
+    series = []
+    for block in blocks:
+        keys = [tuple(tags.items()) for tags in block.tags]
+        places = [interned.setdefault(key, len(interned)) for key in keys]
+        series.append(np.array(places, dtype=np.int32)[block.series])
+    return Block(
+        measurement,
+        _joined([block.arrival for block in blocks], np.int64),
+        _joined([block.time_ns for block in blocks], np.int64),
+        _joined(series, np.int32),
+        tuple(MappingProxyType(dict(key)) for key in interned),
+        {
+            name: _joined([block.values[name] for block in blocks], np.float64)
+            for name in number_fields(measurement)
+            if name in columns
+        },
+        {
+            name: _joined([block.texts[name] for block in blocks], np.object_)
+            for name in text_fields(measurement)
+            if name in columns
+        },
+    )
+
+
+def _joined(parts: Sequence[NDArray[Any]], dtype: type[np.generic]) -> NDArray[Any]:
+    return np.concatenate([np.empty(0, dtype), *parts])
 
 
 def block_of(readings: Sequence[Reading], first_arrival: int) -> list[Block]:

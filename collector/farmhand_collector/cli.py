@@ -1,4 +1,4 @@
-"""The command `farmhand-collector`: run, check, judge, export, simulate."""
+"""The command `farmhand-collector`: init, run, check, judge, export, simulate."""
 
 import argparse
 import sys
@@ -8,9 +8,10 @@ from pathlib import Path
 
 import msgspec
 
-from farmhand_agent.command import Parser, log_to_stderr, one_line, parser, run
+from farmhand_agent.command import FailedError, Parser, log_to_stderr, one_line, parser, run
 from farmhand_agent.settings import ConfigError, check_url, in_range, read_secret
 from farmhand_collector import config
+from farmhand_collector.backup import add_backup_commands
 from farmhand_collector.nagios import exit_status
 from farmhand_collector.wire import FarmState
 
@@ -27,6 +28,22 @@ def _parser() -> Parser:
     shared = Parser(add_help=False)
     shared.add_argument("--config", type=Path, metavar="FILE", help="configuration (TOML)")
 
+    init = commands.add_parser(
+        "init",
+        parents=[shared],
+        help="make tokens and certificates, for a farm of several machines",
+    )
+    init.add_argument(
+        "--token",
+        choices=("read", "write", "admin"),
+        action="append",
+        default=[],
+        dest="more",
+        help="make one more token; one to write is bound to no node",
+    )
+    init.add_argument("--list", action="store_true", help="show the tokens that are no node's")
+    init.add_argument("--end", action="append", default=[], metavar="ID", help="end a token")
+    init.set_defaults(command=_init)
     service = commands.add_parser("run", parents=[shared], help="serve until stopped")
     service.add_argument("--fd", type=int, metavar="N", help="listening socket passed as N")
     service.set_defaults(command=_run)
@@ -43,6 +60,8 @@ def _parser() -> Parser:
     form.add_argument("--json", action="store_true", help="as one JSON object")
     form.add_argument("--changes", action="store_true", help="each change of verdict, a line each")
     judge.set_defaults(command=_judge)
+
+    add_backup_commands(commands, shared, config.load_unguarded)
 
     export = commands.add_parser(
         "export", parents=[shared], help="print all readings as line protocol, as they arrived"
@@ -66,6 +85,44 @@ def _parser() -> Parser:
     return made
 
 
+def _init(options: argparse.Namespace) -> int:
+    from farmhand_collector import joining
+
+    settings = config.load_unguarded(options.config or joining.usual_config())
+    if options.list:
+        told = joining.shared_tokens(settings)
+    elif options.end:
+        told = joining.end_tokens(settings, options.end)
+    else:
+        told = joining.told_of(settings, joining.set_up(settings, more=options.more))
+        told = [*told, *_prepared(settings)]
+    print("\n".join(map(one_line, told)))
+    return 0
+
+
+def _prepared(settings: config.Config) -> list[str]:
+    """What was made on a server that keeps the readings, or what the keeper must type there."""
+    if settings.store.kind != "influxdb":
+        return []
+    from farmhand_collector.store.base import StoreError
+    from farmhand_collector.store.choice import places
+    from farmhand_collector.store.influx_setup import prepare, probe
+
+    keep, server = settings.keep, places(settings.store.influxdb)
+    try:
+        found = probe(server[0])
+        prepared = [
+            prepare(*each) for each in zip(server, (keep.days, keep.kept_days), strict=True)
+        ]
+    except StoreError as error:
+        raise FailedError(str(error)) from None
+    name = f"InfluxDB {found.version}" if found.generation else "a server"
+    told = [f"{settings.store.influxdb.url}: {name}{found.note and f' ({found.note})'}"]
+    told += [line for one in prepared for line in one.done]
+    by_hand = [line for one in prepared for line in one.to_type]
+    return [*told, *(["The token may not make this; please type:"] if by_hand else []), *by_hand]
+
+
 def _run(options: argparse.Namespace) -> int:
     settings = config.load(options.config)
     log_to_stderr()
@@ -83,8 +140,18 @@ def _check(options: argparse.Namespace) -> int:
         raise ConfigError(
             f"{options.config or 'defaults'}: data_dir: {existing} is not a directory"
         )
-    print(f"configuration is good: listens on {settings.listen.address}:{settings.listen.port}")
+    if config.speaks_tls(settings):
+        _check_certificates(data_dir)
+    way = "https" if config.speaks_tls(settings) else "http"
+    where = f"{settings.listen.address}:{settings.listen.port}"
+    print(f"configuration is good: listens on {where}, {way}")
     return 0
+
+
+def _check_certificates(data_dir: Path) -> None:
+    from farmhand_collector import certificates
+
+    certificates.read_authority(certificates.Folder(data_dir))
 
 
 def _judge(options: argparse.Namespace) -> int:

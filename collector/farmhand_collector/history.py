@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from farmhand_agent.reading import Kind, fields_of
-from farmhand_collector.block import Block
+from farmhand_collector.block import Block, join_blocks
 from farmhand_collector.five_minutes import KEPT, ROLLED, SLICE_NS, SUMMED, increases, rolled
 from farmhand_collector.store.base import Store, StoreError, StoreReader
 
@@ -169,10 +169,16 @@ class History:
     ) -> Block:
         """As `StoreReader.between`: raw readings of short and recent stretches of time.
 
+        Of events, the old ones and the recent ones: nothing is made one of them.
+
         Raises:
             StoreError: the rows could not be read.
         """
+        border_ns = self._clock() - self._reach_ns
+        if measurement in KEPT and since_ns < border_ns < until_ns:
+            old = self._kept.between(measurement, since_ns, border_ns, tags, fields)
+            new = self._raw.between(measurement, border_ns, until_ns, tags, fields)
+            return join_blocks(measurement, (*old.values, *old.texts), [old, new])
         is_long = measurement in ROLLED and until_ns - since_ns > RAW_SPAN_NS
-        is_old = since_ns < self._clock() - self._reach_ns
-        store = self._kept if is_long or is_old else self._raw
+        store = self._kept if is_long or since_ns < border_ns else self._raw
         return store.between(measurement, since_ns, until_ns, tags, fields)

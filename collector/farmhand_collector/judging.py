@@ -54,6 +54,11 @@ class Judge:
         """Judge what is still open: no more readings will come."""
         yield from map(self._judge, self._framer.flush())
 
+    @property
+    def late_rows(self) -> int:
+        """Readings that came when their frame was closed: kept, not judged."""
+        return self._framer.late_rows
+
     def pending_since(self) -> int | None:
         """Arrival of the oldest reading that is not judged yet; None when all are."""
         return self._framer.first_pending_arrival()

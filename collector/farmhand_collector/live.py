@@ -10,6 +10,7 @@ from farmhand_collector.capacity.state import State, StateError
 from farmhand_collector.changes import ChangeLog
 from farmhand_collector.judging import Judge, Tick
 from farmhand_collector.ledger import Checkpoint, Ledger, LedgerError
+from farmhand_collector.metrics import JudgingCounts
 from farmhand_collector.store.base import Store, StoreError
 from farmhand_collector.view import View
 from farmhand_collector.wire import CAPACITY_SCOPES
@@ -50,6 +51,7 @@ class Live:
         self._beat = beat
         self._pulses = 0.0
         self._write_back = WriteBack()
+        self.counts = JudgingCounts()
         self._behind = False
         self._resume()
         self._next_checkpoint = self._next_pulse = self._next_expire = self._next_beat = 0.0
@@ -120,11 +122,15 @@ class Live:
 
     def _follow(self) -> None:
         while not self._stop.is_set():
+            began = time.perf_counter()
             blocks, position = self._store.readings(self._position)
             if not blocks:
                 return
             self._position = position
+            late_rows = self._judge.late_rows
             self._conclude(self._judge.feed(blocks))
+            self.counts.late_rows += self._judge.late_rows - late_rows
+            self.counts.tick_seconds += time.perf_counter() - began
 
     def _conclude(self, ticks: Iterable[Tick]) -> None:
         tick = None
@@ -132,6 +138,7 @@ class Live:
             changes = self._log.of(tick) if tick.verdicts.end_ns > self._done_ns else []
             self._done_ns = max(self._done_ns, tick.verdicts.end_ns)
             self._ledger.commit(self._done_ns, changes)
+            self.counts.ticks += 1
         if tick is not None:
             # While it catches up, only where it has come to is worth showing.
             self._view.update(tick)

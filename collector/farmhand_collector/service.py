@@ -4,6 +4,8 @@ import logging
 import os
 import signal
 import socket
+import ssl
+import time
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager, closing
 from pathlib import Path
@@ -13,21 +15,23 @@ from starlette.applications import Starlette
 
 from farmhand_agent import systemd
 from farmhand_agent.command import FailedError
-from farmhand_collector.access import of_token
 from farmhand_collector.api import Api
-from farmhand_collector.config import Config, tokens
+from farmhand_collector.backup import Backups
+from farmhand_collector.config import Config
+from farmhand_collector.guards import Guards
+from farmhand_collector.history import History, Roller
+from farmhand_collector.http_server import Door
 from farmhand_collector.ingest import Ingest, Limits
 from farmhand_collector.ledger import Ledger, LedgerError
 from farmhand_collector.live import Live
+from farmhand_collector.metrics import Metrics
 from farmhand_collector.store.base import StoreError
-from farmhand_collector.store.embedded import EmbeddedStore
+from farmhand_collector.store.choice import Stores, opened
+from farmhand_collector.upkeep import Upkeep
 from farmhand_collector.view import View
 
 log = logging.getLogger(__name__)
 
-KEEP_ALIVE_SECONDS = 75
-"""Longer than the interval of an agent, so that each post need not connect anew."""
-MOST_CONNECTIONS = 2000
 SHUTDOWN_SECONDS = 3
 FIRST_PASSED_FD = 3
 
@@ -36,8 +40,10 @@ def run(config: Config, listening_fd: int | None = None) -> None:
     """Serve until SIGTERM or SIGINT, on a socket that was passed or as configured.
 
     Raises:
+        ConfigError: tokens or certificates cannot be used.
         FailedError: the address or the data cannot be had now.
     """
+    guards = Guards(config)
     # The server passes a signal on when it has shut down; it must find a way out through `finally`.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
@@ -45,16 +51,21 @@ def run(config: Config, listening_fd: int | None = None) -> None:
     with ExitStack() as clean_up:
         try:
             listener = clean_up.enter_context(_listener(config, listening_fd or _activated_fd()))
-            store = clean_up.enter_context(closing(_store(config, data_dir / "readings")))
+            stores = clean_up.enter_context(closing(_stores(config, data_dir)))
             ledger = clean_up.enter_context(closing(Ledger(data_dir / "farm.sqlite")))
         except (OSError, StoreError, LedgerError) as error:
             raise FailedError(str(error)) from None
-        _serve(config, store, ledger, listener)
+        _serve(config, guards, stores, ledger, listener)
 
 
-def _store(config: Config, directory: Path) -> EmbeddedStore:
-    return EmbeddedStore(
-        directory, retention_days=config.keep.days, most_bytes=config.keep.disk_bytes
+def _stores(config: Config, data_dir: Path) -> Stores:
+    keep = config.keep
+    return opened(
+        config.store,
+        data_dir,
+        days=keep.days,
+        kept_days=keep.kept_days,
+        disk_bytes=keep.disk_bytes,
     )
 
 
@@ -75,41 +86,67 @@ def _leave(number: int, frame: object) -> None:
     raise SystemExit(0)
 
 
-def _serve(config: Config, store: EmbeddedStore, ledger: Ledger, listener: socket.socket) -> None:
+def _serve(
+    config: Config, guards: Guards, stores: Stores, ledger: Ledger, listener: socket.socket
+) -> None:
+    store, days = stores.raw, config.keep.days
     view = View(config.simulated)
     # A simulated farm brings its own past; real time must not run ahead of it.
     pulse_site = None if config.simulated else config.site
     live = Live(store, ledger, view, pulse_site, lambda: systemd.notify("WATCHDOG=1"))
-    write_token, read_token = tokens(config)
-    api = Api(view, ledger, store, of_token(read_token))
-    ingest = Ingest(store, of_token(write_token), limits=Limits(retention_days=config.keep.days))
+    history = History(store, stores.kept, raw_days=days)
+    door, backups = Door(), Backups(config)
+    ingest = Ingest(store, guards.write, limits=Limits(retention_days=days))
+    memory = Path(config.data_dir) / "five_minutes.json"
+    beside: list[Upkeep | Roller | Backups] = [
+        Upkeep([*guards.tasks, lambda: stores.kept.expire(time.time_ns())]),
+        Roller(store, stores.kept, memory, raw_days=days),
+        backups,
+    ]
+    metrics = Metrics(
+        view,
+        store,
+        data_dir=Path(config.data_dir),
+        ingest=ingest.counts,
+        judging=live.counts,
+        backups=backups,
+        connections=lambda: door.counts.open,
+    )
+    api = Api(view, ledger, store, history, guards.read, metrics)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         del app
         api.listen()
         live.start()
-        log.info("judging what is written to http://%s:%d", *listener.getsockname()[:2])
+        for one in beside:
+            one.start()
+        where = (guards.scheme, *listener.getsockname()[:2])
+        log.info("judging what is written to %s://%s:%d", *where)
         systemd.notify("READY=1")
         yield
         systemd.notify("STOPPING=1")
         live.stop()
+        for one in beside:
+            one.stop()
 
-    app = Starlette(routes=[*ingest.routes(), *api.routes()], lifespan=lifespan)
-    uvicorn.Server(_server_config(app)).run(sockets=[listener])
+    app = Starlette(routes=[*ingest.routes(), *api.routes(), *guards.routes()], lifespan=lifespan)
+    uvicorn.Server(_server_config(app, door, guards.tls)).run(sockets=[listener])
 
 
-def _server_config(app: Starlette) -> uvicorn.Config:
+def _server_config(app: Starlette, door: Door, tls: ssl.SSLContext | None) -> uvicorn.Config:
     return uvicorn.Config(
         app,
-        http="h11",
+        http=door.protocol(),
         ws="none",
+        ssl_context_factory=None if tls is None else lambda *_: tls,
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        # Limits are told by address: that of the peer, not what a header says of it.
+        proxy_headers=False,
+        timeout_keep_alive=door.idle_limit_of_server(),
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-        limit_concurrency=MOST_CONNECTIONS,
     )
 
 

@@ -19,6 +19,7 @@ from farmhand_collector.access import of_token
 from farmhand_collector.api import Api, thinned
 from farmhand_collector.block import block_of
 from farmhand_collector.changes import ChangeLog
+from farmhand_collector.history import History
 from farmhand_collector.judging import Tick
 from farmhand_collector.ledger import Ledger
 from farmhand_collector.store.embedded import EmbeddedStore
@@ -87,7 +88,13 @@ class Server:
         self.view.update(tick)
 
     def _config(self, token: str | None) -> uvicorn.Config:
-        api = Api(self.view, self.ledger, self.store, of_token(token))
+        api = Api(
+            self.view,
+            self.ledger,
+            self.store,
+            History(self.store, self.store, raw_days=30),
+            of_token(token),
+        )
 
         @asynccontextmanager
         async def lifespan(_: Starlette) -> AsyncIterator[None]:

@@ -149,6 +149,20 @@ def test_a_counter_rises_over_the_border_of_a_slice(
     assert risen.fields == {"pcie_replay_total": 40.0}
 
 
+def test_events_are_those_of_both(raw: EmbeddedStore, kept: EmbeddedStore, clock: Clock) -> None:
+    """The old ones are kept, the newest are not copied yet."""
+    told = {"kind": "xid", "code": "79", "text": "fallen"}
+    old, new = (
+        Reading("card_event", card_tags(), told, NOON_NS - days * DAY_NS) for days in (40, 0)
+    )
+    kept.write([old])
+    raw.write([new])
+
+    history = History(raw, kept, raw_days=30, clock=clock)
+
+    assert list(history.between("card_event", 0, 2**63 - 1).readings()) == [old, new]
+
+
 @pytest.mark.parametrize(
     ("since_days", "until_days", "answer"),
     [(1.0, 0.0, "raw"), (5.0, 4.0, "raw"), (10.0, 0.0, "kept"), (40.0, 39.0, "kept")],

@@ -5,7 +5,9 @@ import http.client
 import json
 import socket
 import threading
+import time
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
@@ -19,9 +21,12 @@ from influxdb_client.client.write_api import SYNCHRONOUS
 from influxdb_client.rest import ApiException
 from starlette.applications import Starlette
 
-from farmhand_agent.reading import Reading, to_line
-from farmhand_collector.access import of_token
-from farmhand_collector.ingest import Ingest, Limits
+from farmhand_agent.reading import FIELDS, TAGS, Reading, to_line
+from farmhand_collector.access import Access, Grant, of_token
+from farmhand_collector.http_server import Door
+from farmhand_collector.ingest import Counts, Ingest, Limits
+from farmhand_collector.ingest.source import source_of
+from farmhand_collector.ingest.strangers import MOST_SOURCES, Strangers
 from farmhand_collector.store.base import StoreBusyError, StoreError
 from farmhand_collector.store.embedded import EmbeddedStore
 from tests.collector.store.examples import (
@@ -88,7 +93,7 @@ def serving(ingest: Ingest) -> Iterator[int]:
     """Serve on a free port of loopback, as the collector does."""
     listener = socket.create_server(("127.0.0.1", 0))
     app = Starlette(routes=ingest.routes())
-    config = uvicorn.Config(app, http="h11", loop="asyncio", lifespan="off", log_config=None)
+    config = uvicorn.Config(app, http=Door().protocol(), lifespan="off", log_config=None)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
@@ -110,11 +115,14 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     running = []
 
     def start(
-        token: str | None = None, now: float = NOON_NS / SECOND_NS, limits: Limits | None = None
+        token: str | None = None,
+        now: float = NOON_NS / SECOND_NS,
+        limits: Limits | None = None,
+        access: Access | None = None,
     ) -> Served:
         store = EmbeddedStore(tmp_path / "readings")
         opened.append(store)
-        ingest = Ingest(store, of_token(token), lambda: now, limits)
+        ingest = Ingest(store, access or of_token(token), lambda: now, limits)
         context = serving(ingest)
         port = context.__enter__()
         running.append(context)
@@ -235,6 +243,12 @@ def test_what_is_not_a_reading_is_malformed(serve: Serve, body: bytes) -> None:
     assert serve().post(body).status == 400
 
 
+def test_an_answer_can_be_shown_whatever_it_quotes(serve: Serve) -> None:
+    """Agents log it: a mark that turns the direction of text comes as its number."""
+    answer = serve().post(f"card,host=a \u202efans=x {NOON_NS}".encode())
+    assert "field \\u202efans is 'x'" in answer.told["message"]
+
+
 def test_an_unknown_precision_is_malformed(serve: Serve) -> None:
     """Rather than times that are wrong by a factor."""
     answer = serve().post(lines(card()), "&precision=h")
@@ -275,6 +289,204 @@ def test_too_many_different_tag_sets_are_refused(serve: Serve) -> None:
     answer = served.post(lines(*(card(slot=slot) for slot in range(4))))
     assert answer.told["refused"] == {"series": 2}
     assert served.post(lines(card(NOON_NS + 1, slot=1))).status == 204
+
+
+@pytest.mark.parametrize("schema", [0.0, 1.0, 2.0])
+def test_a_neighbouring_schema_is_taken(serve: Serve, schema: float) -> None:
+    """A farm is not updated all at once; what is unknown is passed over."""
+    served = serve()
+    told = Reading("agent", {"host": "shelf-3"}, {"schema": schema, "moons": 2.0}, NOON_NS)
+    assert served.post(lines(told)).status == 204
+    assert served.rows() == [row_of(told._replace(fields={"schema": schema}))]
+
+
+def test_the_limits_leave_room_for_the_contract() -> None:
+    """Whatever the contract has fits three times over in fields, and twice in tags."""
+    limits = Limits()
+    largest = max(Counter(field.measurement for field in FIELDS).values())
+    assert limits.fields >= 3 * largest
+    assert limits.tags >= 2 * max(map(len, TAGS.values()))
+    names = [name for tags in TAGS.values() for name in tags] + [field.name for field in FIELDS]
+    assert limits.tag_key_bytes > max(map(len, names))
+
+
+@pytest.mark.parametrize(
+    ("tags", "told"),
+    [
+        (",".join(f"t{n}=x" for n in range(17)), "17 tags, expected at most 16"),
+        ("é" * 33 + "=x", "tag key of 66 bytes, expected at most 64"),
+    ],
+    ids=["many", "long key"],
+)
+@pytest.mark.parametrize("measurement", ["card", "weather"])
+def test_tags_are_bounded_whatever_is_measured(
+    serve: Serve, measurement: str, tags: str, told: str
+) -> None:
+    """Also where the contract does not know the measurement."""
+    answer = serve().post(f"{measurement},{tags} rain=1 {NOON_NS}".encode())
+    assert (answer.status, answer.told["refused"]) == (422, {"tags": 1})
+    assert told in answer.told["message"]
+
+
+def test_a_reading_may_not_have_more_fields_than_told(serve: Serve) -> None:
+    """A line could hold two thousand."""
+    many = ",".join(f"f{n}=1" for n in range(257))
+    answer = serve().post(f"card,host=a {many} {NOON_NS}".encode())
+    assert (answer.status, answer.told["refused"]) == (422, {"fields": 1})
+
+
+@pytest.mark.parametrize(
+    ("off_seconds", "said"), [(7200, "7200 s ahead of"), (-90 * 86_400, "7776000 s behind")]
+)
+def test_a_writer_with_a_wrong_clock_is_told_by_how_much(
+    serve: Serve, off_seconds: int, said: str
+) -> None:
+    """422 with the Date header: an agent dates its readings again, and drops none."""
+    served = serve()
+    at_ns = NOON_NS + off_seconds * SECOND_NS
+    step = SECOND_NS if off_seconds > 0 else -SECOND_NS
+    answer = served.post(lines(*(card(at_ns + n * step) for n in range(3))))
+    assert answer.status == 422
+    assert f"the writer's clock seems {said} the collector's" in answer.told["message"]
+    assert answer.told["clock_offset_seconds"] == -off_seconds
+    assert "date" in answer.headers
+
+
+def test_a_single_good_time_shows_that_the_clock_is_right(serve: Serve) -> None:
+    """Then the others are a matter of their own."""
+    answer = serve().post(lines(card(), card(NOON_NS + 7200 * SECOND_NS)))
+    assert "clock_offset_seconds" not in answer.told
+
+
+# --- whose
+
+
+class Bound:
+    """Each token is the name of the only host that it may write for."""
+
+    def grant(self, authorization: str) -> Grant | None:
+        host = authorization.removeprefix("Token ")
+        return Grant(f"agent of {host}", host) if host else None
+
+
+def of_host(host: str, slot: int = 0) -> Reading:
+    """A reading of a card that another host than the usual one has."""
+    return Reading("card", card_tags(slot, host), {"power_watts": 250.0}, NOON_NS)
+
+
+def test_a_token_of_one_host_cannot_write_for_another(serve: Serve) -> None:
+    """Refused, not rewritten: that would mix the cards of two nodes into one."""
+    served = serve(access=Bound())
+    pulse = Reading("collector", {"site": "barn"}, {"ticks_total": 1.0}, NOON_NS)
+    mine, other = of_host("a"), of_host("b")
+    answer = served.post(lines(mine, other, pulse), Authorization="Token a")
+    assert (answer.status, answer.told["refused"]) == (422, {"host": 2})
+    assert "host 'b', expected 'a' with this token" in answer.told["message"]
+    assert served.rows() == [row_of(mine)]
+    assert served.ingest.counts.by_writer == {"agent of a": {"readings_host": 2}}
+
+
+def test_what_is_not_known_yet_needs_no_host(serve: Serve) -> None:
+    """It is passed over in any case."""
+    new = Reading("weather", {"hill": "north"}, {"rain": 1.0}, NOON_NS)
+    assert serve(access=Bound()).post(lines(new), Authorization="Token a").status == 204
+
+
+def test_a_writer_that_floods_takes_nothing_from_the_others(serve: Serve) -> None:
+    """Each host has a budget of tag sets, of which known ones cost nothing again."""
+    served = serve(access=Bound(), limits=Limits(host_series_per_day=2))
+    flood = lines(*(of_host("a", slot) for slot in range(5)))
+    for _ in range(2):
+        assert served.post(flood, Authorization="Token a").told["refused"] == {"series": 3}
+    assert served.post(lines(of_host("b")), Authorization="Token b").status == 204
+    assert served.ingest.counts.by_writer == {"agent of a": {"readings_series": 6}}
+
+
+def test_the_budget_of_a_host_holds_a_full_node() -> None:
+    """Cards that show their identity late make each tag set twice."""
+    cards, lanes = 16, 8
+    of_cards = sum("slot" in tags for tags in TAGS.values()) - 1
+    of_hosts = len(TAGS) - of_cards - 1
+    assert Limits().host_series_per_day >= 2 * cards * (of_cards + lanes) + of_hosts
+
+
+def test_refusals_are_counted_by_writer_within_bounds() -> None:
+    """However many writers there are, memory stays bounded."""
+    counts = Counts()
+    for number in range(5000):
+        counts.refuse("malformed", f"writer {number}")
+    assert counts.refused_posts == {"malformed": 5000}
+    assert len(counts.by_writer) == 4097
+    assert counts.by_writer["others"] == {"posts_malformed": 904}
+
+
+# --- strangers
+
+
+def strict(tries: int = 2) -> Limits:
+    """Limits that hold for the machine itself too."""
+    return Limits(failed_tokens_per_minute=tries, loopback_exempt=False)
+
+
+def test_who_fails_too_often_has_to_wait(serve: Serve) -> None:
+    """Also with the right token, or one could go on to guess; agents take it as busy."""
+    served = serve(TOKEN, limits=strict())
+    for _ in range(2):
+        assert served.post(b"", Authorization="Token wrong").status == 401
+    answer = served.post(lines(card()), Authorization=f"Token {TOKEN}")
+    assert (answer.status, answer.told["code"]) == (429, "too many requests")
+    assert 0 < int(answer.headers["retry-after"]) <= 60
+    assert served.ingest.counts.refused_posts == {"unauthorized": 2, "throttled": 1}
+
+
+def test_the_machine_itself_never_has_to_wait(serve: Serve) -> None:
+    """It may be a proxy, behind which one agent with an old token is not all of them."""
+    served = serve(TOKEN, limits=Limits(failed_tokens_per_minute=1))
+    for _ in range(3):
+        assert served.post(b"", Authorization="Token wrong").status == 401
+    assert served.post(lines(card()), Authorization=f"Token {TOKEN}").status == 204
+
+
+def test_a_stranger_may_try_again_after_a_minute() -> None:
+    """The minute begins with the first try; others are not held up meanwhile."""
+    now = [1000.0]
+    strangers = Strangers(2, lambda: now[0])
+    for _ in range(2):
+        assert strangers.wait_seconds("192.0.2.1") == 0
+        strangers.failed("192.0.2.1")
+        now[0] += 10
+    assert strangers.wait_seconds("192.0.2.1") == 40
+    assert strangers.wait_seconds("192.0.2.2") == 0
+    now[0] += 40
+    assert strangers.wait_seconds("192.0.2.1") == 0
+
+
+def test_strangers_are_remembered_within_bounds() -> None:
+    """The oldest is forgotten when there are too many."""
+    strangers = Strangers(1, lambda: 1000.0)
+    for number in range(2 * MOST_SOURCES):
+        strangers.failed(f"source {number}")
+    assert len(strangers) == MOST_SOURCES
+    assert strangers.wait_seconds("source 0") == 0
+    assert strangers.wait_seconds(f"source {2 * MOST_SOURCES - 1}") == 60
+
+
+@pytest.mark.parametrize(
+    ("address", "source"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("127.0.0.1", None),
+        ("::1", None),
+        ("::ffff:127.0.0.1", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_a_source_is_what_one_person_has(address: str | None, source: str | None) -> None:
+    """An IPv6 host has as many addresses of its network as it likes."""
+    assert source_of(address) == source
 
 
 # --- how much
@@ -389,6 +601,35 @@ def test_posts_beyond_the_bound_are_turned_away_and_pings_still_answered(tmp_pat
         store.gate.set()
         waiting.join()
     assert [answer.status for answer in answers] == [204]
+    store.close()
+
+
+def test_a_store_that_is_behind_gets_no_more_meanwhile(tmp_path: Path) -> None:
+    """Told before the body is sent; who is being served already is not given up."""
+    store = UnwellStore(tmp_path)
+    store.gate = threading.Event()
+    limits = Limits(behind_seconds=0.05)
+    ingest = Ingest(store, of_token(None), lambda: NOON_NS / SECOND_NS, limits)
+    with serving(ingest) as port:
+        served = Served(ingest, store, port)
+        answers: list[Answer] = []
+        waiting = threading.Thread(target=lambda: answers.append(served.post(lines(card()))))
+        waiting.start()
+        assert store.entered.wait(10)
+        time.sleep(0.1)
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as wire:
+            wire.sendall(
+                b"POST /api/v2/write HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n"
+                b"Expect: 100-continue\r\n\r\n"
+            )
+            told = wire.recv(1024)
+        store.gate.set()
+        waiting.join()
+        assert served.post(lines(card(NOON_NS + 1))).status == 204
+    assert told.startswith(b"HTTP/1.1 503")
+    assert b"retry-after: 2" in told
+    assert [answer.status for answer in answers] == [204]
+    assert ingest.counts.refused_posts == {"behind": 1}
     store.close()
 
 

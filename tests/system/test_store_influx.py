@@ -84,6 +84,24 @@ class TestInflux(StoreConformance):
         assert "is there and keeps 30 days" in said[1]
         assert "keeps 90 days now" in said[2]
 
+    def test_the_long_memory_has_a_place_of_its_own(self, influx: Influx) -> None:
+        """And what is written without naming it still goes to the readings as they come."""
+        where = _Databases(influx).where("two places")
+        kept = where._replace(database="two places/five_minutes")
+        for place, days in ((where, 30), (kept, 365)):
+            prepare(place, days)
+        stores = [
+            InfluxStore(place, poll_seconds=0.0, clock=lambda: NOON_NS) for place in (where, kept)
+        ]
+
+        stores[0].write([card(power_watts=1.0)])
+        stores[1].write([card(power_watts=2.0)])
+
+        told = [store.between("card", NOON_NS, NOON_NS + 1) for store in stores]
+        assert [block.values["power_watts"].tolist() for block in told] == [[1.0], [2.0]]
+        for store in stores:
+            store.close()
+
     def test_what_was_written_survives_a_kill(self, influx: Influx) -> None:
         """As the server promises with its answer."""
         databases = _Databases(influx)

@@ -63,6 +63,8 @@ def _parser() -> Parser:
     what_if.add_argument("cards", nargs="*", metavar="CARD", help="key of a card to repair")
     what_if.add_argument("--gang", default="", metavar="NAME", help="and how fast a gang would be")
     what_if.set_defaults(command=_what_if)
+    _add_agents(commands)
+    _add_doctor(commands, as_json)
     return made
 
 
@@ -86,6 +88,53 @@ def _add_up(
     made.add_argument("--headless", action="store_true", help="no UI; print the state at the end")
     made.add_argument("--for", type=float, dest="seconds", metavar="SECONDS", help="then end")
     made.set_defaults(command=_up)
+
+
+def _add_agents(
+    commands: "argparse._SubParsersAction[Parser]",
+) -> None:
+    made = commands.add_parser("agents", help="let nodes join, on the collector's machine")
+    asked = made.add_subparsers(required=True, metavar="COMMAND")
+    shared = Parser(add_help=False)
+    shared.add_argument(
+        "--config", type=Path, metavar="FILE", help="the collector's configuration (TOML)"
+    )
+    host = Parser(add_help=False)
+    host.add_argument("host", metavar="HOST", help="name of the node, unique in the farm")
+    line = Parser(add_help=False)
+    line.add_argument("--rack", default="", help="rack or shelf that it stands in")
+    line.add_argument("--site", default="", help="farm; the collector's own by default")
+    line.add_argument("--url", default="", help="where this node reaches the collector")
+    for name, parents, command, text in (
+        ("add", [shared, host, line], _agents_add, "print the line by which a node joins"),
+        ("rotate", [shared, host, line], _agents_rotate, "print a line with a new token"),
+        ("drop-old", [shared, host], _agents_drop_old, "end the token that a new one replaces"),
+        ("revoke", [shared, host], _agents_revoke, "end all tokens of a node"),
+        ("list", [shared], _agents_list, "the tokens of all nodes, and when they were used"),
+    ):
+        each = asked.add_parser(name, parents=parents, help=text)
+        each.set_defaults(command=command)
+        if name == "add":
+            each.add_argument("--note", default="", help="for the list")
+        elif name == "drop-old":
+            each.add_argument("--force", action="store_true", help="even if the new one is unused")
+        elif name == "list":
+            each.add_argument("--json", action="store_true", help="as one JSON object")
+
+
+def _add_doctor(
+    commands: "argparse._SubParsersAction[Parser]",
+    as_json: Parser,
+) -> None:
+    made = commands.add_parser("doctor", parents=[as_json], help="what is wrong with farmhand")
+    made.add_argument(
+        "--config", type=Path, metavar="FILE", help="the collector's configuration (TOML)"
+    )
+    made.add_argument("--url", help="where the collector answers, when not as configured")
+    made.add_argument("--token-file", metavar="FILE", help="the read token, when not as configured")
+    made.add_argument("--bundle", metavar="FILE", help="write a support bundle (.tar.gz) too")
+    made.add_argument("--with-names", action="store_true", help="with names of hosts and cards")
+    made.set_defaults(command=_doctor)
 
 
 # --- up ---
@@ -262,6 +311,65 @@ def _what_if(options: argparse.Namespace) -> int:
         print(what_if_text(answer, simulated), end="")
     is_told = answer.gang is not None and answer.gang.now is not None
     return nagios.OK if is_told or len(answer.unjudged) < len(answer.cards) else nagios.UNKNOWN
+
+
+# --- agents ---
+
+
+def _agents_add(options: argparse.Namespace) -> int:
+    from farmhand_collector import joining
+
+    keeper = joining.keeper(options.config)
+    line = keeper.add(options.host, options.rack, options.site, options.url, options.note)
+    print(joining.as_command(line))
+    return nagios.OK
+
+
+def _agents_rotate(options: argparse.Namespace) -> int:
+    from farmhand_collector import joining
+
+    keeper = joining.keeper(options.config)
+    line = keeper.rotate(options.host, options.rack, options.site, options.url)
+    print(joining.as_command(line))
+    return nagios.OK
+
+
+def _agents_drop_old(options: argparse.Namespace) -> int:
+    from farmhand_collector import joining
+
+    for token in joining.keeper(options.config).drop_old(options.host, force=options.force):
+        print(f"ended: {token.name}")
+    return nagios.OK
+
+
+def _agents_revoke(options: argparse.Namespace) -> int:
+    from farmhand_collector import joining
+
+    for token in joining.keeper(options.config).revoke(options.host):
+        print(f"ended: {token.name}")
+    return nagios.OK
+
+
+def _agents_list(options: argparse.Namespace) -> int:
+    from farmhand_collector import joining
+
+    agents = joining.keeper(options.config).agents()
+    if options.json:
+        told = {"schema": 1, "agents": [agent._asdict() for agent in agents]}
+        print(msgspec.json.encode(told).decode())
+    else:
+        print(joining.agents_text(agents))
+    return nagios.OK
+
+
+# --- doctor ---
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    """Start the collector's doctor, which looks into its files; the terminal does not."""
+    from farmhand_tui import doctor
+
+    return doctor.run(options)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,10 @@
 
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple
-
-import msgspec
+from typing import TYPE_CHECKING, NamedTuple
 
 from farmhand_agent import settings
+from farmhand_collector.config import Chosen, InfluxDB
 from farmhand_collector.store.base import Store, StoreError
 from farmhand_collector.store.embedded import EmbeddedStore
 
@@ -15,32 +14,6 @@ if TYPE_CHECKING:
 
 FIVE_MINUTES = "five_minutes"
 """Name of the retention policy, or of the folder, of readings of five minutes made one."""
-
-
-class InfluxDB(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A database of an InfluxDB server."""
-
-    url: str = "http://127.0.0.1:8086"
-    """Its address."""
-    database: str = "farmhand"
-    """Bucket of a 2.x server, database of a 1.x server; that of five minutes is named after it."""
-    org: str = ""
-    """Organisation on a 2.x server."""
-    token_file: str | None = None
-    """File with a token that may read and write; on a 1.x server with `user:password`."""
-    ca_file: str | None = None
-    """File with the certificate of the authority that vouches for the server."""
-    verify_tls: bool = True
-    """Whether the server must prove who it is."""
-
-
-class Chosen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where readings are kept."""
-
-    kind: Literal["embedded", "influxdb"] = "embedded"
-    """`embedded` keeps them in files of its own, `influxdb` on a server."""
-    influxdb: InfluxDB = InfluxDB()
-    """The server, where one is used."""
 
 
 class Stores(NamedTuple):
@@ -54,24 +27,6 @@ class Stores(NamedTuple):
         with suppress(StoreError):
             self.raw.close()
         self.kept.close()
-
-
-def check(chosen: Chosen) -> None:
-    """See that a server can be asked.
-
-    Raises:
-        settings.ConfigError: naming the key.
-    """
-    if chosen.kind == "influxdb":
-        server = chosen.influxdb
-        settings.check_url(server.url, "store.influxdb.url")
-        settings.optional_secret(server.token_file, "store.influxdb.token_file")
-        for name in ("database", "org"):
-            if any(not character.isprintable() for character in getattr(server, name)):
-                told = f"store.influxdb.{name}: {getattr(server, name)!r}, expected printable text"
-                raise settings.ConfigError(told)
-        if not server.database:
-            raise settings.ConfigError("store.influxdb.database: empty, expected a name")
 
 
 def opened(chosen: Chosen, data_dir: Path, *, days: int, kept_days: int, disk_bytes: int) -> Stores:

@@ -9,6 +9,7 @@ from farmhand_collector.store.influx_http import Server, Where
 from farmhand_collector.store.influxql import identifier
 
 _DAY_SECONDS = 86_400
+_USUAL_POLICY = "autogen"
 _TRIED = ("1.12", "2.9")
 """Versions that the tests run against."""
 
@@ -71,17 +72,23 @@ def prepare(where: Where, retention_days: int) -> Prepared:
 
 def _database(server: Server, where: Where, retention_days: int) -> Prepared:
     name, _, policy = where.database.partition("/")
-    policy = policy or "autogen"
     database, kept = identifier(name), f"DURATION {retention_days}d REPLICATION 1"
-    create = f"CREATE DATABASE {database} WITH {kept} NAME {identifier(policy)}"
     policies = _policies(server, database)
     if policies is None:
-        return _ran(server, create, f"made database {name} that keeps {retention_days} days")
-    verb = "ALTER" if policy in policies else "CREATE"
-    if policies.get(policy) == retention_days * _DAY_SECONDS:
-        return Prepared((f"database {name} is there and keeps {retention_days} days",))
-    change = f"{verb} RETENTION POLICY {identifier(policy)} ON {database} {kept} DEFAULT"
-    return _ran(server, change, f"database {name} keeps {retention_days} days now")
+        named = "" if policy else f" WITH {kept} NAME {identifier(_USUAL_POLICY)}"
+        made = _ran(server, f"CREATE DATABASE {database}{named}", f"made database {name}")
+        if not policy or made.to_type:
+            return made
+        policies = {}
+    told = f"policy {policy or _USUAL_POLICY} of database {name}"
+    if policies.get(policy or _USUAL_POLICY) == retention_days * _DAY_SECONDS:
+        return Prepared((f"{told} is there and keeps {retention_days} days",))
+    verb = "ALTER" if (policy or _USUAL_POLICY) in policies else "CREATE"
+    # Whoever names no policy writes to the default one: that of readings as they come.
+    ending = "" if policy else " DEFAULT"
+    on = f"{identifier(policy or _USUAL_POLICY)} ON {database}"
+    change = f"{verb} RETENTION POLICY {on} {kept}{ending}"
+    return _ran(server, change, f"{told} keeps {retention_days} days now")
 
 
 def _policies(server: Server, database: str) -> dict[str, int] | None:

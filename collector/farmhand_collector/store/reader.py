@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import apsw
 import msgspec
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from farmhand_agent.reading import TAGS
-from farmhand_collector.block import Block, number_fields, object_column, text_fields
+from farmhand_collector.block import Block, join_blocks, number_fields, object_column, text_fields
 from farmhand_collector.store.base import READ_LIMIT, StoreError
 from farmhand_collector.store.day_file import (
     DAMAGE,
@@ -174,39 +174,6 @@ def _number_column(array: str | None, rows: int) -> NDArray[np.float64]:
 
 def _text_column(array: str | None, rows: int) -> NDArray[np.object_]:
     return object_column([None] * rows if array is None else _texts.decode(array))
-
-
-def join_blocks(measurement: str, columns: Collection[str], blocks: Sequence[Block]) -> Block:
-    """One block of several of the same measurement and columns, one after the other."""
-    if len(blocks) == 1:
-        return blocks[0]
-    interned: dict[tuple[tuple[str, str], ...], int] = {}
-    series = []
-    for block in blocks:
-        keys = [tuple(tags.items()) for tags in block.tags]
-        places = [interned.setdefault(key, len(interned)) for key in keys]
-        series.append(np.array(places, dtype=np.int32)[block.series])
-    return Block(
-        measurement,
-        _joined([block.arrival for block in blocks], np.int64),
-        _joined([block.time_ns for block in blocks], np.int64),
-        _joined(series, np.int32),
-        tuple(MappingProxyType(dict(key)) for key in interned),
-        {
-            name: _joined([block.values[name] for block in blocks], np.float64)
-            for name in number_fields(measurement)
-            if name in columns
-        },
-        {
-            name: _joined([block.texts[name] for block in blocks], np.object_)
-            for name in text_fields(measurement)
-            if name in columns
-        },
-    )
-
-
-def _joined(parts: Sequence[NDArray[Any]], dtype: type[np.generic]) -> NDArray[Any]:
-    return np.concatenate([np.empty(0, dtype), *parts])
 
 
 class ReaderPool:
