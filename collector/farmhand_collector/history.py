@@ -25,7 +25,8 @@ for, and when a node that was away for a day has."""
 WORK_SECONDS = 20.0
 _FIELDS_AT_ONCE = 16
 """A slice of 10,000 cards with all fields would be 200 MB."""
-RAW_SPAN_NS = 2 * 86_400 * SECOND_NS
+_DAY_NS = 86_400 * SECOND_NS
+RAW_SPAN_NS = 2 * _DAY_NS
 """Plots of more than two days have more readings than anybody can see."""
 
 
@@ -43,13 +44,14 @@ class Roller:
     ) -> None:
         """Read from one store and write to another; `memory` is a file for how far it has come.
 
-        At first all that the raw store may hold is made one.
+        At first all that the raw store holds is made one.
         """
         self._raw, self._kept = raw, kept
         self._memory = memory
         self._clock = clock
         self._reach_ns = raw_days * 86_400 * SECOND_NS
         self._next = self._remembered()
+        self._first: int | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="roller", daemon=True)
 
@@ -86,11 +88,26 @@ class Roller:
         return count
 
     def _is_due(self, at: int) -> bool:
-        oldest = (self._clock() - self._reach_ns) // SLICE_NS * SLICE_NS
-        # A later look begins where the one before it did; there is nothing to look at again before.
-        self._next[at] = max(self._next[at], oldest)
+        self._next[at] = max(self._next[at], self._begin())
         due = self._next[at] + DELAYS_SECONDS[at] * SECOND_NS <= self._clock()
         return due and (at == 0 or self._next[at] < self._next[at - 1])
+
+    def _begin(self) -> int:
+        """The first slice that may hold readings: of the first day in which a card told of itself.
+
+        Looked for once: weeks of nothing would be made one otherwise, slice after slice.
+        """
+        now = self._clock()
+        reach = (now - self._reach_ns) // SLICE_NS * SLICE_NS
+        if self._first is None:
+            days = range(reach, now, _DAY_NS)
+            self._first = next(filter(self._has_cards, days), now // SLICE_NS * SLICE_NS)
+        return max(self._first, reach)
+
+    def _has_cards(self, begin_ns: int) -> bool:
+        # Cards tell this hourly: a day of it is small.
+        told = self._raw.between("card_info", begin_ns, begin_ns + _DAY_NS, None, ["fans"])
+        return len(told) > 0
 
     def _roll(self, begin_ns: int) -> None:
         for measurement in ROLLED:

@@ -47,7 +47,13 @@ def kept(tmp_path: Path) -> Iterator[EmbeddedStore]:
 def roller(raw: EmbeddedStore, kept: EmbeddedStore, clock: Clock, memory: Path) -> Roller:
     """A roller that began at noon."""
     memory.write_text(f'{{"next_ns": {[NOON_NS] * 3}}}', encoding="utf-8")
+    raw.write([info(NOON_NS)])
     return Roller(raw, kept, memory, raw_days=30, clock=clock)
+
+
+def info(time_ns: int) -> Reading:
+    """What a card tells of itself, hourly."""
+    return Reading("card_info", card_tags(), {"name": "RTX 3090", "fans": 2.0}, time_ns)
 
 
 def powers(store: EmbeddedStore) -> list[tuple[int, float]]:
@@ -112,11 +118,20 @@ def test_a_damaged_memory_costs_time_and_nothing_else(
     """All that the raw store holds is made one again."""
     memory = tmp_path / "memory"
     memory.write_text("{", encoding="utf-8")
-    raw.write([card(NOON_NS - 3600 * SECOND_NS, power_watts=7.0)])
+    raw.write([card(NOON_NS - 3600 * SECOND_NS, power_watts=7.0), info(NOON_NS - 3600 * SECOND_NS)])
 
     Roller(raw, kept, memory, raw_days=1, clock=clock).work()
 
     assert powers(kept) == [(-3600, 7.0)]
+
+
+def test_weeks_of_nothing_are_passed_over(
+    raw: EmbeddedStore, kept: EmbeddedStore, clock: Clock, tmp_path: Path
+) -> None:
+    """A new farm has a month of slices in which there was none."""
+    made = Roller(raw, kept, tmp_path / "memory", raw_days=30, clock=clock)
+
+    assert made.work() == 0
 
 
 def test_events_are_kept_as_they_are(

@@ -60,16 +60,16 @@ class FarmApp(App[None]):
         Binding("ctrl+c", "quit", "quit", show=False, priority=True),
     ]
 
-    def __init__(self, url: str, token: str | None = None) -> None:
+    def __init__(self, url: str, token: str | None = None, ca_file: str | None = None) -> None:
         super().__init__()
         self.animation_level = "none"
         self.register_theme(THEME)
         self.theme = THEME.name
         self.farm = Farm()
         self.health = Health()
-        self._address = url, token
+        self._address = url, token, ca_file
         self._main = MainScreen(self.farm, self.health)
-        self._follower = FarmFollower(Client(url, token), self.post_message)
+        self._follower = FarmFollower(Client(*self._address), self.post_message)
 
     def get_default_screen(self) -> MainScreen:
         """Return the three views of the farm."""
@@ -152,7 +152,7 @@ class FarmApp(App[None]):
             pulse.update()
 
 
-def run(url: str, token: str | None) -> None:
+def run(url: str, token: str | None, ca_file: str | None = None) -> None:
     """Show the farm of the collector at `url` until the keeper leaves.
 
     Raises:
@@ -163,4 +163,4 @@ def run(url: str, token: str | None) -> None:
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         sys.stderr.write("farmhand: the UI needs a terminal; `farmhand status` does not\n")
         raise SystemExit(NO_TERMINAL)
-    FarmApp(url, token).run(mouse=False)
+    FarmApp(url, token, ca_file).run(mouse=False)

@@ -190,10 +190,10 @@ def _answers(client: Client) -> bool:
     return True
 
 
-def _show(url: str, token: str | None) -> int:
+def _show(url: str, token: str | None, ca_file: str | None = None) -> int:
     from farmhand_tui import app
 
-    app.run(url, token)
+    app.run(url, token, ca_file)
     return 0
 
 
@@ -220,12 +220,12 @@ def _text(farm: up.Farm, options: argparse.Namespace) -> int:
 # --- questions to a collector ---
 
 
-def _collector(options: argparse.Namespace) -> tuple[str, str | None]:
-    """URL and token of the collector that was named, of a running `up`, or of the usual one."""
+def _collector(options: argparse.Namespace) -> tuple[str, str | None, str | None]:
+    """URL, token and authority of the collector: the one named, a running `up`, or the usual."""
     if options.config is None and (running := up.registered()):
-        return running.url, running.token
+        return running.url, running.token, None
     settings = config.load(options.config)
-    return settings.url, config.token(settings)
+    return settings.url, config.token(settings), settings.ca_file
 
 
 def _client(options: argparse.Namespace) -> Client:

@@ -13,7 +13,9 @@ Errors:
 import contextlib
 import http.client
 import socket
-from collections.abc import Mapping, Sequence
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -80,9 +82,9 @@ class Client:
     Every call raises a `ClientError`.
     """
 
-    def __init__(self, url: str, token: str | None = None) -> None:
+    def __init__(self, url: str, token: str | None = None, ca_file: str | None = None) -> None:
         self.url = safe(url)
-        self._connection, self._path = _connection(url)
+        self._connection, self._path = _connection(url, ca_file)
         self._headers = {"Authorization": f"Token {token}"} if token else {}
         self._aborted = False
 
@@ -211,15 +213,28 @@ class Client:
         return response.status, response.read()
 
 
-def _connection(url: str) -> tuple[http.client.HTTPConnection, str]:
+def _connection(url: str, ca_file: str | None) -> tuple[http.client.HTTPConnection, str]:
     """Return a connection that is not open yet, and the path that all requests begin with."""
-    kinds = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
+    kinds: dict[str, Callable[..., http.client.HTTPConnection]] = {
+        "http": http.client.HTTPConnection,
+        "https": partial(http.client.HTTPSConnection, context=_trusting(ca_file)),
+    }
     try:
         parts = urlsplit(url if "//" in url else f"//{url}", scheme="http")
         connection = kinds[parts.scheme](parts.hostname or " ", parts.port, timeout=TIMEOUT_SECONDS)
     except (KeyError, ValueError, http.client.InvalidURL) as error:
         raise CollectorUnreachable(f"not the address of a collector: {safe(url)}") from error
     return connection, parts.path.rstrip("/")
+
+
+def _trusting(ca_file: str | None) -> ssl.SSLContext | None:
+    """Whom to believe; None for those that the system believes."""
+    if ca_file is None:
+        return None
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise CollectorUnreachable(f"{safe(ca_file)}: no certificate of an authority") from error
 
 
 def _why(error: Exception) -> str:

@@ -15,6 +15,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Where the collector answers."""
     token_file: str | None = None
     """File with the read token; None shows no token."""
+    ca_file: str | None = None
+    """File with the certificate of the authority that vouches for the collector, such as its
+    `/ca.pem`; None trusts those that the system trusts."""
 
 
 def usual_path() -> Path | None:
@@ -36,6 +39,10 @@ def load(path: Path | None) -> Config:
 def _check(config: Config) -> None:
     settings.check_url(config.url, "url")
     token(config)
+    if config.ca_file is not None:
+        settings.check_path(config.ca_file, "ca_file")
+        if not Path(config.ca_file).is_file():
+            raise settings.ConfigError(f"ca_file: {config.ca_file}, expected a file")
 
 
 def token(config: Config) -> str | None:

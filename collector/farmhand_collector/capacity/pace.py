@@ -48,9 +48,9 @@ class Gangs(NamedTuple):
         np.fmin.at(lowest, self.gang[self.in_step], values[self.in_step])
         return np.where(self.in_step, lowest[self.gang], values)
 
-    def is_mixed(self, cohort: Groups) -> Bools:
-        """(n,) whether cards of a gang belong to several cohorts: some may wait for others."""
-        several: Bools = _parts(grouped(self.gang, cohort), self.gang) > 1
+    def is_mixed(self, equals: Groups) -> Bools:
+        """(n,) whether the cards of a gang are not all equal: some may wait for others."""
+        several: Bools = _parts(grouped(self.gang, equals), self.gang) > 1
         return self.is_in_one & several
 
 
