@@ -62,6 +62,10 @@ def _parser() -> Parser:
     judge.set_defaults(command=_judge)
 
     add_backup_commands(commands, shared, config.load_unguarded)
+    migrate = commands.add_parser(
+        "migrate", parents=[shared], help="bring the embedded store's readings to InfluxDB"
+    )
+    migrate.set_defaults(command=_migrate)
 
     export = commands.add_parser(
         "export", parents=[shared], help="print all readings as line protocol, as they arrived"
@@ -189,6 +193,13 @@ def _summary(state: FarmState) -> str:
     found = [f"{f.state:<9} {f.scope} {f.name}: {f.evidence[0].text}" for f in state.findings]
     sums = [f"the farm {state.capacity.text}"] if state.capacity else []
     return "\n".join(map(one_line, [*sums, *found, *lines])) or "no card in these readings"
+
+
+def _migrate(options: argparse.Namespace) -> int:
+    settings = config.load_unguarded(options.config)
+    from farmhand_collector import migrating
+
+    return migrating.run(settings, str(options.config or "defaults"))
 
 
 def _export(options: argparse.Namespace) -> int:
