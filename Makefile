@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 
-.PHONY: run test check test-system fuzz bench bench-core bench-agent soak soak-spool servers evaluate deb bundle lock docs clean
+.PHONY: run test check test-system fuzz bench bench-core bench-store bench-agent soak soak-spool servers evaluate deb bundle lock docs clean
 
 run: $(READY)
 	@$(BIN)/farmhand up
@@ -32,6 +32,10 @@ bench: $(READY)
 # One tick of the core, framing included, for farms of three sizes, on one processor.
 bench-core: $(READY)
 	@$(BIN)/python -m tests.bench.core $(ARGS)
+
+# The embedded store beside both InfluxDBs.
+bench-store: $(READY)
+	@$(BIN)/python -m tests.bench.store $(ARGS)
 
 # The agent beside nvitop's exporter and gpustat, on the same stand-in driver.
 bench-agent: $(READY)
