@@ -485,7 +485,7 @@ def parse_line(line: str) -> Reading:
     if parts is None:
         raise LineError("expected `measurement,tags fields time` with the time in nanoseconds")
     head, body, time_text = parts.groups()
-    measurement, tags = _parse_head(head)
+    measurement, tags = _parsed_head(head)
     fields = {}
     for part in _split_body(body):
         name, text = _pair(part)
@@ -510,6 +510,14 @@ _QUOTED = re.compile(r'"(?:[^"\\]++|\\.)*+"')
 # A backslash behind a backslash is no escape of what follows, as in the patterns that split.
 _ESCAPED = re.compile(r"(\\\\)|\\([,= ])")
 _ESCAPED_TEXT = re.compile(r'\\(["\\])')
+
+
+_MOST_REMEMBERED = 512
+"""Characters of a head; those of agents are half as long, and 65,536 are remembered."""
+
+
+def _parsed_head(head: str) -> tuple[str, Mapping[str, str]]:
+    return _parse_head(head) if len(head) <= _MOST_REMEMBERED else _parse_head.__wrapped__(head)
 
 
 @lru_cache(maxsize=65536)
