@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from farmhand_agent import durable
 from farmhand_agent.reading import Kind, fields_of
 from farmhand_collector.block import Block, join_blocks
 from farmhand_collector.five_minutes import KEPT, ROLLED, SLICE_NS, SUMMED, increases, rolled
@@ -143,9 +144,7 @@ class Roller:
         return next_ns if len(next_ns) == len(DELAYS_SECONDS) else [0] * len(DELAYS_SECONDS)
 
     def _remember(self) -> None:
-        beside = self._memory.with_suffix(".new")
-        beside.write_text(json.dumps({"next_ns": self._next}), encoding="utf-8")
-        beside.replace(self._memory)
+        durable.write(self._memory, json.dumps({"next_ns": self._next}).encode())
 
 
 def _portions(measurement: str) -> Sequence[list[str]]:

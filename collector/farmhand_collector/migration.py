@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from farmhand_agent import durable
 from farmhand_agent.reading import TAGS, Reading
 from farmhand_collector.store.base import Store, StoreBusyError, StoreError, StoreReader
 
@@ -123,6 +124,4 @@ def _remembered(memory: Path) -> int:
 
 
 def _remember(memory: Path, position: int) -> None:
-    beside = memory.with_suffix(".new")
-    beside.write_text(json.dumps({"position": position}), encoding="utf-8")
-    beside.replace(memory)
+    durable.write(memory, json.dumps({"position": position}).encode())

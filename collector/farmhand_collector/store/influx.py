@@ -129,8 +129,7 @@ class InfluxStore:
             if time.monotonic() < self._next_poll:
                 return [], after
             self._next_poll = time.monotonic() + self._poll_seconds
-            blocks, position = self._tail(after, now)
-            return blocks, position
+            return self._tail(after, now)
 
     def _page(self, after: int, now: int, limit: int) -> tuple[list[Block], int]:
         """What comes next in a past that is longer than one question should hold."""

@@ -52,10 +52,11 @@ def score(frame: Frame, memory: Memory, facts: Facts) -> tuple[Score, Memory]:
     span, step = span_of(frame), gangs(frame)
     job = np.nan_to_num(span.latest["job"])
     is_locked = facts.of_cards("locked", len(frame)) == 1
-    equals = _by_lock(span.latest["rate"], alike_at_work(frame), is_locked)
+    alike = alike_at_work(frame)
+    equals = _by_lock(span.latest["rate"], alike, is_locked)
     # Who waits for cards that are made to be slower says nothing of itself.
     able = (job > 0) & ~is_divided(frame) & ~step.is_mixed(equals)
-    cohort = np.where(able, grouped(alike_at_work(frame), job), -1)
+    cohort = np.where(able, grouped(alike, job), -1)
     cohort = _by_lock(span.latest["rate"], cohort, is_locked)
     rate = np.where(span.latest["rate"] > 0, span.latest["rate"], np.nan)
     choice = by_choice(frame, cohort)
