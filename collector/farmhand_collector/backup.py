@@ -25,8 +25,8 @@ import msgspec
 
 from farmhand_agent import __version__, settings
 from farmhand_agent.command import FailedError, Parser
+from farmhand_agent.durable import flush_directory
 from farmhand_collector.backup_settings import Settings
-from farmhand_collector.store.day_file import sync_directory
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +171,7 @@ def _written(data_dir: Path, directory: Path) -> Made:
         size = _write_manifest(unfinished, now)
         path = directory / name_of(now)
         unfinished.rename(path)
-        sync_directory(directory)
+        flush_directory(directory)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
@@ -227,7 +227,7 @@ def _copy_plain(source: Path, target: Path) -> None:
         target.mkdir(mode=0o700)
         for inner in sorted(path for path in source.iterdir() if path.is_file()):
             _copy_plain(inner, target / inner.name)
-        sync_directory(target)
+        flush_directory(target)
     elif source.is_file():
         descriptor = os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         with os.fdopen(descriptor, "wb") as copy:
@@ -251,7 +251,7 @@ def _write_manifest(directory: Path, now: float) -> int:
     path.touch(mode=0o600)
     path.write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
     _sync(path)
-    sync_directory(directory)
+    flush_directory(directory)
     return sum(file.size for file in files.values())
 
 
@@ -412,7 +412,7 @@ def restore(path: Path, data_dir: Path) -> Path | None:
             staged.rmdir()
             _raise_positions(data_dir)
             _give_to_owner(data_dir)
-            sync_directory(data_dir)
+            flush_directory(data_dir)
     except (OSError, apsw.Error) as error:
         raise BackupError(f"{data_dir}: not restored: {error}") from error
     return aside
@@ -454,7 +454,7 @@ def _move_aside(data_dir: Path) -> Path | None:
     aside.mkdir(mode=0o700)
     for name in there:
         (data_dir / name).rename(aside / name)
-    sync_directory(aside)
+    flush_directory(aside)
     return aside
 
 

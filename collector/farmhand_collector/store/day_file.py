@@ -12,6 +12,7 @@ from typing import cast
 import apsw
 import msgspec
 
+from farmhand_agent.durable import flush_directory
 from farmhand_agent.reading import TAGS, Reading, Value
 from farmhand_collector.store.base import StoreError
 from farmhand_collector.store.tables import (
@@ -115,21 +116,12 @@ def set_aside(path: Path) -> Path:
     for old, new in zip(_companions(path), _companions(target), strict=True):
         with suppress(FileNotFoundError):
             old.rename(new)
-    sync_directory(path.parent)
+    flush_directory(path.parent)
     return target
 
 
 def _companions(path: Path) -> list[Path]:
     return [path.with_name(path.name + suffix) for suffix in _COMPANIONS]
-
-
-def sync_directory(directory: Path) -> None:
-    """Make names in a directory survive a power cut."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class DayFile:
@@ -302,7 +294,7 @@ def _create(path: Path) -> None:
         return
     unlink(path)
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    sync_directory(path.parent)
+    flush_directory(path.parent)
 
 
 def table_columns(connection: apsw.Connection, table: str) -> set[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import apsw
 
+from farmhand_agent.durable import flush_directory
 from farmhand_agent.reading import Reading
 from farmhand_collector.store.base import StoreBusyError, StoreError
 from farmhand_collector.store.day_file import (
@@ -28,7 +29,6 @@ from farmhand_collector.store.day_file import (
     day_path,
     days_in,
     set_aside,
-    sync_directory,
     unlink,
 )
 from farmhand_collector.store.reader import EmbeddedReader
@@ -363,7 +363,7 @@ class _Positions:
         finally:
             os.close(descriptor)
         new.replace(self._path)
-        sync_directory(self._path.parent)
+        flush_directory(self._path.parent)
         self._ceiling = ceiling
 
 
